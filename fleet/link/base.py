@@ -1,0 +1,61 @@
+"""What every link to a box offers: send one constant script with its request, get one bounded reply."""
+
+from types import TracebackType
+from typing import Protocol, Self
+
+from msgspec import Struct
+
+PROBE_MAX_BYTES = 256 * 1024
+
+
+class Reply(Struct, frozen=True):
+    """What came back. `status` is the remote exit status, -1 when it never came: unknown, never a result.
+
+    `stdout` is at most the number of bytes asked for; `over` says that there was more.
+    """
+
+    status: int
+    stdout: bytes
+    stderr: bytes
+    took_s: float
+    over: bool = False
+
+
+class Link(Protocol):
+    """One open way to one box. Use it as a context manager: leaving it frees every thread and socket."""
+
+    def run(
+        self, script: bytes, request: bytes, *, limit_s: float, max_bytes: int = PROBE_MAX_BYTES
+    ) -> Reply:
+        """Run `script` (constant text) on the box with `request` on its standard input.
+
+        Raises LinkTimeout when `limit_s` ran out, LinkError when the link ended in the answer.
+        """
+
+    def close(self) -> None:
+        """End the link. Safe to call twice."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+# The one command line that sshd ever runs for us (docs/box.md). The script and its request follow on
+# standard input, so nothing is ever interpolated into it and no process list shows what we look for.
+_BOOT = """IFS= read -r n && s=$(dd ibs=1 count="$n" 2>/dev/null) && eval "$s\""""
+
+
+def command(remote_limit_s: float) -> str:
+    """The remote command, which ends itself after `remote_limit_s` seconds where the box has `timeout`."""
+    limit = max(1, round(remote_limit_s))
+    return (
+        "exec sh -c 'if command -v timeout >/dev/null 2>&1; "
+        f'then exec timeout -k 2 {limit} sh -c "$0"; else exec sh -c "$0"; fi\' \'{_BOOT}\''
+    )
+
+
+def packed(script: bytes, request: bytes) -> bytes:
+    """Standard input for `command`: the script's length, the script, the request."""
+    return str(len(script)).encode() + b"\n" + script + request

@@ -1,0 +1,1 @@
+"""The values that flow, frozen. No I/O, no clock, no judgement: only shapes and their rules."""
