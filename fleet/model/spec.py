@@ -1,10 +1,15 @@
 """What a user asked for: boxes, runs, stages, notices. Built by `fleet.spec`, or by `arm BOX RUN -- CMD`."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 Leftovers = Literal["fail", "end", "allow"]
+
+# One grammar for every name that a user gives (S16): it can stand in a path, a URL, a shell word and a
+# terminal without meaning anything else, and never looks like an option.
+NAME_PATTERN = r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z"
+Name = Annotated[str, Meta(pattern=NAME_PATTERN)]
 
 DEFAULT_STALL_AFTER_S = 1800
 DEFAULT_START_GRACE_S = 120
@@ -22,7 +27,7 @@ class Stage(Struct, frozen=True, forbid_unknown_fields=True):
     `leftovers` says what happens when the stage returned 0 but left processes behind.
     """
 
-    name: str
+    name: Name
     command: str
     leftovers: Leftovers = "fail"
     strict: bool = True
@@ -37,16 +42,16 @@ class RunSpec(Struct, frozen=True, forbid_unknown_fields=True):
     `budget` bounds all starts of the run together, a person's included.
     """
 
-    name: str
+    name: Name
     stages: tuple[Stage, ...]
     box: str | None = None
     cwd: str | None = None
     artifacts: tuple[str, ...] = ()
     results: tuple[str, ...] = ()
     heartbeat: tuple[str, ...] = ()
-    stall_after_s: int = DEFAULT_STALL_AFTER_S
-    start_grace_s: int = DEFAULT_START_GRACE_S
-    budget: int = DEFAULT_BUDGET
+    stall_after_s: Annotated[int, Meta(ge=1)] = DEFAULT_STALL_AFTER_S
+    start_grace_s: Annotated[int, Meta(ge=1)] = DEFAULT_START_GRACE_S
+    budget: Annotated[int, Meta(ge=1, le=1000)] = DEFAULT_BUDGET
 
 
 class BoxSpec(Struct, frozen=True, forbid_unknown_fields=True):
@@ -57,29 +62,34 @@ class BoxSpec(Struct, frozen=True, forbid_unknown_fields=True):
     records lie on a network file system. `limit_s` bounds one visit to this box.
     """
 
-    name: str
+    name: Name
     host: str
     user: str | None = None
-    port: int | None = None
+    port: Annotated[int, Meta(ge=1, le=65535)] | None = None
     identity: str | None = None
     state_dir: str | None = None
     lock_dir: str | None = None
-    limit_s: float = DEFAULT_BOX_LIMIT_S
-    disk_pct_max: float = DEFAULT_DISK_PCT_MAX
+    limit_s: Annotated[float, Meta(ge=1, le=600)] = DEFAULT_BOX_LIMIT_S
+    disk_pct_max: Annotated[float, Meta(gt=0, le=100)] = DEFAULT_DISK_PCT_MAX
 
 
 class TargetSpec(Struct, frozen=True, forbid_unknown_fields=True):
     """One receiver of notices. `url` is a reference to a secret (`env:NAME` or `file:PATH`), never a URL."""
 
-    name: str
-    url: str
+    name: Name
+    url: Annotated[str, Meta(pattern="^(env|file):.+")]
     on: tuple[Literal["page", "note"], ...] = ("page", "note")
 
 
 class Spec(Struct, frozen=True):
-    """All of one babysit.toml. `path` is where it was read from; None when no file was found."""
+    """All of one babysit.toml.
 
-    path: str | None
-    boxes: dict[str, BoxSpec]
-    runs: dict[str, RunSpec]
-    targets: dict[str, TargetSpec]
+    `path` is where it was read from, None when no file was found. `lines` tells in which line a
+    section such as `run.train` begins.
+    """
+
+    path: str | None = None
+    boxes: dict[str, BoxSpec] = {}
+    runs: dict[str, RunSpec] = {}
+    targets: dict[str, TargetSpec] = {}
+    lines: dict[str, int] = {}

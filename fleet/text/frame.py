@@ -1,4 +1,4 @@
-"""Frames: how a script on a box answers (docs/box.md). Bytes in, sections out; no judgement of what they mean."""
+"""Frames: how a script on a box answers (docs/box.md). Bytes in, sections out; nothing is judged."""
 
 from collections.abc import Iterable
 

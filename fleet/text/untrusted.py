@@ -2,9 +2,6 @@
 
 import unicodedata
 
-# Cc control, Cf format (bidi, zero width), Cs lone surrogates, Co private use, Cn unassigned,
-# Zl and Zp line and paragraph separators: none of them may act on a screen.
-_SHOWN_AS_CODE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 MAX_LINE_CHARS = 4096
 
 
@@ -16,7 +13,7 @@ def decode(data: bytes) -> str:
 def render_untrusted(text: str, max_chars: int = MAX_LINE_CHARS) -> str:
     """One line of harmless text: every control, format or invisible character is shown as its code.
 
-    A tab becomes a space. What is longer than `max_chars` is cut, and the cut is said.
+    A tab, or any other blank, becomes a space. What is longer than `max_chars` is cut, and the cut is said.
     """
     cut = len(text) > max_chars
     line = "".join(_harmless(char) for char in text[:max_chars])
@@ -24,9 +21,11 @@ def render_untrusted(text: str, max_chars: int = MAX_LINE_CHARS) -> str:
 
 
 def _harmless(char: str) -> str:
-    if char == "\t":
-        return " "
-    if unicodedata.category(char) not in _SHOWN_AS_CODE:
+    # isprintable() is false for controls, formats (bidi, zero width), surrogates, private use, line
+    # separators and every blank but the space: none of them may act on a screen.
+    if char.isprintable():
         return char
+    if char == "\t" or unicodedata.category(char) == "Zs":
+        return " "
     code = ord(char)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

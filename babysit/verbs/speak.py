@@ -1,0 +1,60 @@
+"""How every verb speaks: results on stdout, prose on stderr, one JSON document when asked for one."""
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from fleet.errors import BabysitError, SpecError
+from fleet.text.redact import redact
+
+
+def line(text: str = "") -> None:
+    """One line of result."""
+    click.echo(redact(text))
+
+
+def note(text: str) -> None:
+    """One line beside the result: progress, warnings."""
+    click.echo(redact(text), err=True)
+
+
+def document(content: dict[str, Any]) -> None:
+    """The one JSON document of a `--json` call: ASCII only, whatever a log holds."""
+    click.echo(redact(json.dumps(content, allow_nan=False)))
+
+
+def error(caught: BabysitError, *, as_json: bool) -> int:
+    """Say what failed, on which thing, and the next command; returns the exit code."""
+    if as_json:
+        document(error_document(caught))
+        return caught.exit_code
+    where = f"{caught.where}: " if caught.where and caught.where not in caught.what else ""
+    click.echo(redact(f"babysit: {where}{caught.what}"), err=True)
+    for problem in caught.problems if isinstance(caught, SpecError) else ():
+        click.echo(redact(f"  {problem}"), err=True)
+    if caught.hint:
+        click.echo(redact(caught.hint), err=True)
+    for command in caught.next:
+        click.echo(redact(f"next: {command}"), err=True)
+    sys.stderr.flush()
+    return caught.exit_code
+
+
+def error_document(caught: BabysitError) -> dict[str, Any]:
+    """The JSON shape of an error, schema babysit.error/1."""
+    shaped: dict[str, Any] = {
+        "schema": "babysit.error/1",
+        "ok": False,
+        "exit_code": caught.exit_code,
+        "code": caught.code,
+        "where": caught.where,
+        "what": caught.what,
+        "next": list(caught.next),
+    }
+    if caught.hint:
+        shaped["hint"] = caught.hint
+    if isinstance(caught, SpecError):
+        shaped["problems"] = list(caught.problems)
+    return shaped

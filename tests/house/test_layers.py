@@ -1,0 +1,119 @@
+"""The house: who may import whom, what stands where, and that nothing foreign is imported instead of ours."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from babysit.entry import SIBLINGS
+
+ROOT = Path(__file__).parents[2]
+CODE = ["babysit", "fleet", "handbook", "onbox", "patrol", "sentinels"]
+SOURCES = [path for folder in CODE for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def toml():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def test_the_import_contracts_hold():
+    done = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_top_folders_are_those_of_the_contract():
+    folders = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    assert folders == set(CODE) == set(toml()["tool"]["importlinter"]["root_packages"])
+    assert {"babysit", *SIBLINGS} == folders
+
+
+def test_the_wheel_packs_every_folder_and_the_templates():
+    wheel = toml()["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert set(wheel["packages"]) == set(CODE)
+    assert wheel["force-include"] == {"templates": "babysit/templates"}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_module_goes_round_the_one_place(path):  # S3 S17 S29
+    tree = ast.parse(path.read_text())
+    where = str(path.relative_to(ROOT))
+    imports = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imports |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    names = {
+        node.attr if isinstance(node, ast.Attribute) else node.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute | ast.Name)
+    }
+    called = {
+        node.func.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+    assert not names & {"AutoAddPolicy", "WarningPolicy"}
+    assert not called & {"eval", "exec", "compile", "__import__"}
+    assert not imports & {"pickle", "shelve", "marshal", "yaml"}
+    assert "shlex" not in imports or where == "fleet/text/quote.py"
+    assert not imports & {"paramiko", "fabric"} or where.startswith("fleet/link/")
+    assert "apprise" not in imports or where.startswith("fleet/notices/")
+    shell = [
+        kw
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        for kw in node.keywords
+        if kw.arg == "shell"
+    ]
+    assert not shell
+
+
+def test_the_lock_file_pins_by_hash_and_names_no_address():
+    text = (ROOT / "requirements.lock").read_text()
+    assert "--hash=sha256:" in text
+    assert not re.search(r"https?://|file:|--index-url|--find-links", text)
+    pinned = re.findall(r"^([a-z0-9._-]+)==", text, re.MULTILINE)
+    wanted = {re.split(r"[<>=\[; ]", name)[0] for name in toml()["project"]["dependencies"]}
+    assert wanted <= set(pinned)
+
+
+def test_every_ignored_rule_has_its_reason():
+    lines = (ROOT / "pyproject.toml").read_text().splitlines()
+    rules = [line for line in lines if re.match(r'\s+"[A-Z]+[0-9]*",', line)]
+    bare = [line for line in rules if "#" not in line]
+    assert len(rules) > 10 and not bare
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_module_is_longer_than_a_reader_can_hold(path):
+    assert len(path.read_text().splitlines()) <= 300
+
+
+def test_no_text_of_the_project_names_its_workshop():
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.split()
+    forbidden = re.compile(r"(^|[^A-Za-z0-9_.~-])/(work|root)/(main|shared|\.)|\.\./shared")
+    guilty = []
+    for name in listed:
+        path = ROOT / name
+        if path.is_file() and path != Path(__file__) and path.stat().st_size < 1_000_000:
+            text = path.read_text(errors="replace")
+            guilty += [name] if forbidden.search(text) else []
+    assert not guilty
+
+
+def test_a_foreign_package_of_our_name_is_refused(tmp_path):
+    (tmp_path / "patrol").mkdir()
+    (tmp_path / "patrol" / "__init__.py").write_text("raise SystemExit('foreign code ran')")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from babysit.entry import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "the package 'patrol' comes from" in done.stderr and "foreign code ran" not in done.stderr
