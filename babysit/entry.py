@@ -14,30 +14,40 @@ def main() -> None:
     """Run one command and exit with its documented code."""
     _refuse_foreign_siblings()
     signal.signal(signal.SIGTERM, _terminated)
-    import click  # noqa: PLC0415 - after the guard
+    from babysit.verbs import cli  # noqa: PLC0415 - after the guard
 
-    from babysit.verbs import cli, speak  # noqa: PLC0415 - after the guard
-    from fleet.errors import BabysitError, UsageError  # noqa: PLC0415 - after the guard
-
-    wants_json = "--json" in sys.argv
     try:
         code = cli.main(standalone_mode=False)
         sys.stdout.flush()
-    except click.exceptions.Exit as done:
-        code = done.exit_code
-    except click.ClickException as error:
-        command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "babysit"
-        wrong = UsageError(error.format_message(), next=(f"{command} --help",))
-        code = speak.error(wrong, as_json=wants_json)
-    except BabysitError as error:
-        code = speak.error(error, as_json=wants_json)
-    except (KeyboardInterrupt, click.Abort):
-        code = 130
     except BrokenPipeError:
         # The reader of our output went away (`babysit status | head -1`): say nothing more, anywhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
+    except KeyboardInterrupt:
+        code = 130
+    except Exception as error:  # noqa: BLE001 - told apart there; what is not ours is raised again
+        code = _said(error)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _said(error: Exception) -> int:
+    """The exit code of what went wrong, after saying it. Imported late: most calls go well."""
+    import click  # noqa: PLC0415 - as above
+
+    from babysit.verbs import speak  # noqa: PLC0415 - as above
+    from fleet.errors import BabysitError, UsageError  # noqa: PLC0415 - as above
+
+    if isinstance(error, click.exceptions.Exit):
+        return error.exit_code
+    if isinstance(error, click.Abort):
+        return 130
+    if isinstance(error, click.ClickException):
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "babysit"
+        error = UsageError(error.format_message(), next=(f"{command} --help",))
+    if not isinstance(error, BabysitError):
+        raise error
+    return speak.error(error, as_json="--json" in sys.argv)
 
 
 def _terminated(_signal: int, _frame: FrameType | None) -> None:

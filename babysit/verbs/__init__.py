@@ -12,9 +12,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "status": ("patrol", "Show what the last tick knew, without asking any box."),
     "watch": ("watch", "Wait for one run's end or trouble; always returns."),
     "logs": ("logs", "Show the end of a run's log."),
+    "results": ("logs", "Print a run's result files as the job wrote them."),
     "resume": ("resume", "Say what is true and the one next command; --yes does it."),
     "stop": ("stop", "End a run: TERM, a grace, then KILL."),
-    "handbook": ("handbook", "Print the page from which anyone can take over a run."),
+    "handbook": ("logs", "Print the page from which anyone can take over a run."),
     "crontab": ("patrol", "Print the line that lets cron do the patrol."),
     "trust": ("trust", "Confirm a box's host key."),
 }
@@ -40,7 +41,7 @@ class _Lazy(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in VERBS and not args[0].startswith("-"):
-            from fleet.spec.decode import meant  # noqa: PLC0415 - only for a typing slip
+            from fleet.spec.decode import meant
 
             close = meant(args[0], VERBS)
             hint = f" Did you mean {close}?" if close else ""

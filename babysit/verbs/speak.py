@@ -58,3 +58,8 @@ def error_document(caught: BabysitError) -> dict[str, Any]:
     if isinstance(caught, SpecError):
         shaped["problems"] = list(caught.problems)
     return shaped
+
+
+def at_a_terminal() -> bool:
+    """Whether somebody can answer a question."""
+    return sys.stdin is not None and sys.stdin.isatty()

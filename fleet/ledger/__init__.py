@@ -1,0 +1,1 @@
+"""What this machine knows and must not forget: one SQLite file, its locks, and where they lie."""

@@ -6,12 +6,15 @@ from typing import Protocol, Self
 from msgspec import Struct
 
 PROBE_MAX_BYTES = 256 * 1024
+STDERR_MAX_BYTES = 4096
+REMOTE_GRACE_S = 1.0  # the box ends a command this long after we gave it up, where it is still running
 
 
 class Reply(Struct, frozen=True):
     """What came back. `status` is the remote exit status, -1 when it never came: unknown, never a result.
 
-    `stdout` is at most the number of bytes asked for; `over` says that there was more.
+    `stdout` is at most the number of bytes asked for; `over` says that there was more, which nobody
+    waited for: its status is -1. `stderr` is its first 4 KiB.
     """
 
     status: int

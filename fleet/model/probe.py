@@ -20,6 +20,7 @@ class Cause(StrEnum):
     CUT = "cut"  # the link ended in the middle of an answer
     THROTTLED = "throttled"  # sshd closed at the greeting (MaxStartups, a gateway's limit)
     PROTOCOL = "protocol"  # what answers is not usable SSH
+    UNREADABLE = "unreadable"  # it answered, but not in our frame, or damaged
     AUTH = "auth"  # the box refused our key
     HOSTKEY_UNKNOWN = "hostkey_unknown"  # never seen this key for this box
     HOSTKEY_CHANGED = "hostkey_changed"  # another key than the pinned one

@@ -19,8 +19,11 @@ def load(start: Path, user_file: Path) -> Spec:
         (folder / FILE_NAME for folder in (start, *start.parents) if (folder / FILE_NAME).is_file()),
         user_file,
     )
-    if not found.is_file():
-        return Spec()
+    return read(found) if found.is_file() else Spec()
+
+
+def read(found: Path) -> Spec:
+    """The spec in that very file. Raises SpecError as `load` does."""
     if found.stat().st_mode & _OTHERS_MAY_WRITE:
         # It holds commands that we run on a box: whoever may write it may run them.
         hint = f"chmod go-w {found}"

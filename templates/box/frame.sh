@@ -1,5 +1,6 @@
 # Answering: everything a script has to say goes into one frame (docs/box.md), so that banners, start-up noise
 # and cut answers are told from it. Sections are collected in a variable: nothing is written on the box.
+lc_was=${LC_ALL-}                # what a job that we start gets back
 LC_ALL=C; export LC_ALL
 body='' nl='
 '

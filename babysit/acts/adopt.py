@@ -1,0 +1,80 @@
+"""Take a run over from its box alone: an address, a key and a fingerprint are enough."""
+
+import re
+
+import msgspec
+
+from babysit.acts.here import Here
+from babysit.acts.trust import confirm
+from babysit.acts.visit import keep_pin
+from fleet import clock
+from fleet.arming.read_run import FoundRun, read_run
+from fleet.errors import NotFound, UsageError
+from fleet.model.run import Run
+from fleet.model.spec import BoxSpec
+
+_LIMIT_S = 40.0
+_AT = re.compile(
+    r"(?:(?P<user>[A-Za-z0-9._-]+)@)?(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>\d{1,5}))?"
+)
+
+
+def box_at(at: str, *, name: str, identity: str | None, state_dir: str | None) -> BoxSpec:
+    """The box behind `USER@HOST:PORT`. Raises UsageError for anything else."""
+    match = _AT.fullmatch(at)
+    if (
+        match is None
+        or match["host"].startswith("-")
+        or (match["port"] and not 0 < int(match["port"]) < 65536)
+    ):
+        raise UsageError(f"not an address: {at!r}", where="--at", hint="write it as USER@HOST:PORT")
+    port = int(match["port"]) if match["port"] else None
+    return BoxSpec(
+        name=name,
+        host=match["host"].strip("[]"),
+        user=match["user"],
+        port=port,
+        identity=identity,
+        state_dir=state_dir,
+    )
+
+
+def adopt(place: Here, box: BoxSpec, name: str, fingerprint: str | None) -> Run:
+    """The run of that name as the box keeps it, now in this ledger too. Nothing on the box is changed.
+
+    With `fingerprint` the box's key is confirmed by it first. Raises NotFound, HostKeyUnknown,
+    HostKeyChanged, LinkError.
+    """
+    from fleet.link.address import resolve  # noqa: PLC0415 - fabric and paramiko are slow to import
+    from fleet.link.ssh import connect  # noqa: PLC0415 - as above
+
+    with place.ledger() as ledger:
+        pinned = confirm(ledger, box, fingerprint) if fingerprint else None
+        with connect(resolve(box), box_name=box.name, pinned=pinned, limit_s=_LIMIT_S) as link:
+            found = read_run(link, state_dir=box.state_dir or "-", run_name_or_id=name, limit_s=_LIMIT_S)
+            if found is None:
+                raise NotFound(f"no run {name!r} on {box.host}", where=name, next=(f"ssh {box.host}",))
+            run = run_of(found, box, armed_at=clock.now())
+            # The name the owner gave the box stands in the run's own spec.
+            box = msgspec.structs.replace(box, name=run.spec.box or box.name)
+            run = msgspec.structs.replace(run, box=box)
+            keep_pin(ledger, box.name, link.host_key, "fingerprint" if fingerprint else "known_hosts")
+            ledger.boxes.put(box)
+            ledger.runs.put(run)
+    return run
+
+
+def run_of(found: FoundRun, box: BoxSpec, *, armed_at: float) -> Run:
+    """A run as its folder on the box describes it, as this ledger keeps runs."""
+    return Run(
+        run_id=found.run_id,
+        spec=found.spec,
+        box=box,
+        nonce=found.nonce,
+        tag=found.tag,
+        chain=found.chain,
+        spec_digest=found.spec_digest,
+        armed_at=armed_at,
+        launched=True,
+        superseded_by=None if found.owner == found.run_id else found.owner,
+    )

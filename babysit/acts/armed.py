@@ -1,0 +1,33 @@
+"""What watches: only triggers that were seen to fire, and waiters whose process is proven to live."""
+
+from datetime import datetime
+
+from fleet.ledger.ledger import Ledger
+from fleet.text.say import ago
+from sentinels.lease import alive
+
+CRON_MINUTES = (3, 33)
+# Two slots missed and a little: what did not fire by then is not armed, whatever a crontab says.
+_CRON_SEEN_S = 2 * 30 * 60 + 300
+
+
+def triggers(ledger: Ledger, now: float) -> tuple[str, ...]:
+    """What is armed, one phrase each: `cron 03:33, last fired 22 min ago`; empty when nothing watches."""
+    last = next(iter(ledger.ticks.seen("cron", 1)), None)
+    fires = []
+    if last is not None and now - last.at < _CRON_SEEN_S:
+        fires.append(f"cron {next_cron(now)}, last fired {ago(now - last.at)}")
+    fires += [
+        f"watch of {waiter.run_id} (pid {waiter.identity.partition(' ')[0]})"
+        for waiter in ledger.waiters.all()
+        if alive(waiter.identity) and waiter.deadline > now
+    ]
+    return tuple(fires)
+
+
+def next_cron(now: float) -> str:
+    """When cron fires next, local time, `HH:MM`."""
+    here = datetime.fromtimestamp(now).astimezone()
+    minute = next((m for m in CRON_MINUTES if m > here.minute), CRON_MINUTES[0])
+    hour = here.hour if minute > here.minute else (here.hour + 1) % 24
+    return f"{hour:02d}:{minute:02d}"

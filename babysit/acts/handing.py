@@ -1,0 +1,110 @@
+"""Handbooks: rewritten where a run's row changed, on the host first and then on its box."""
+
+import os
+from collections.abc import Sequence
+
+from babysit.acts import armed
+from babysit.acts.here import Here
+from babysit.acts.settle import Settled
+from babysit.acts.visit import boxes_of, opened
+from fleet import clock
+from fleet.errors import BabysitError
+from fleet.ledger.ledger import Ledger
+from fleet.link.base import Link
+from fleet.model.run import Run
+from fleet.model.spec import BoxSpec
+from fleet.model.verdict import Verdict
+from handbook.facts import HandbookFacts, facts
+
+_LEAST_S = 2.0  # below this a visit only to write a page is not worth beginning
+
+
+def rewrite(
+    place: Here,
+    ledger: Ledger,
+    runs: Sequence[Run],
+    settled: Settled,
+    *,
+    reached: set[str],
+    limit_s: float,
+    link: Link | None = None,
+) -> None:
+    """Render the page of each changed run. The box's copy goes over `link`, or over a new one where reached.
+
+    A page that cannot be put on the box is left for the next change: the run does not depend on it.
+    """
+    changed = [run for run in runs if run.run_id in settled.changed]
+    if not changed:
+        return
+    pages = {run.run_id: _page(place, ledger, run, settled.verdicts) for run in changed}
+    _index(place, ledger)
+    deadline = clock.monotonic() + limit_s
+    for name, box in boxes_of(changed, place.spec).items():
+        mine = [run for run in changed if run.box.name == name]
+        left_s = min(box.limit_s, deadline - clock.monotonic())
+        if link is not None:
+            _put(link, mine, pages)
+        elif name in reached and left_s > _LEAST_S:
+            try:
+                with opened(ledger, box, limit_s=left_s) as fresh:
+                    _put(fresh, mine, pages)
+            except BabysitError:
+                continue
+
+
+def facts_of(place: Here, ledger: Ledger, run: Run, verdict: Verdict | None) -> HandbookFacts:
+    """All that a handbook may say of a run, as the ledger and ssh_config have it now."""
+    from fleet.link.address import resolve  # noqa: PLC0415 - asks ssh for the alias
+
+    box: BoxSpec = boxes_of((run,), place.spec)[run.box.name]
+    address = resolve(box)
+    pin = ledger.pins.find(box.name)
+    shown = None
+    if pin is not None:
+        from fleet.link.hostkeys import fingerprint  # noqa: PLC0415 - as above
+
+        shown = fingerprint(pin.key_b64)
+    return facts(
+        run,
+        host=address.host,
+        port=address.port,
+        user=address.user,
+        identity=address.identities[0] if address.identities else None,
+        home=os.path.expanduser("~"),  # noqa: PTH111 - text, compared as text
+        fingerprint=shown,
+        verdict=verdict,
+        armed=armed.triggers(ledger, clock.now()),
+    )
+
+
+def _page(place: Here, ledger: Ledger, run: Run, verdicts: Sequence[Verdict]) -> str:
+    from handbook import render, store  # noqa: PLC0415 - jinja2 is slow to import
+
+    verdict = next((verdict for verdict in verdicts if verdict.run_id == run.run_id), None)
+    text = render.render(facts_of(place, ledger, run, verdict), clock.now())
+    store.write(place.folder / "handbook", run.run_id, text)
+    return text
+
+
+def _index(place: Here, ledger: Ledger) -> None:
+    from handbook import render, store  # noqa: PLC0415 - as above
+
+    verdicts = ledger.ticks.verdicts()
+    every = [facts_of(place, ledger, run, verdicts.get(run.run_id)) for run in ledger.runs.all()]
+    store.write_index(place.folder / "handbook", render.render_index(every, clock.now()))
+
+
+def _put(link: Link, runs: Sequence[Run], pages: dict[str, str]) -> None:
+    from fleet.arming.place import put_file  # noqa: PLC0415 - only when a page changed
+
+    for run in runs:
+        try:
+            put_file(
+                link,
+                state_dir=run.box.state_dir,
+                run_id=run.run_id,
+                name="handbook.md",
+                content=pages[run.run_id].encode("utf-8", "replace"),
+            )
+        except BabysitError:
+            return

@@ -1,0 +1,103 @@
+"""Take over: say what is true, what was believed and is wrong, and the one next command; do it when told."""
+
+from msgspec import Struct
+
+from babysit.acts import armed, handing
+from babysit.acts.here import Here
+from babysit.acts.settle import Settled, finished, hand_on, histories_of, settle
+from babysit.acts.starting import CALL_S, allow, refusal, start
+from babysit.acts.visit import Ask, ask, boxes_of, keep_pin, look_at_all, opened, pinned_key
+from fleet import clock
+from fleet.arming.start import Launched
+from fleet.model.probe import Reachable
+from fleet.model.run import Run
+from fleet.model.verdict import Verdict
+from handbook.reconcile import Truth, WaiterBelief, reconcile
+from patrol.actions import NotNow, resume_proof
+from sentinels.lease import alive
+
+
+class Resumed(Struct, frozen=True):
+    """A resume that was asked for. `launched` None: nothing was started. `why` says it in words."""
+
+    run: Run
+    verdict: Verdict
+    launched: Launched | None
+    why: str
+
+
+def take_stock(place: Here, only: Run | None = None, *, limit_s: float = 60.0) -> tuple[Truth, Settled]:
+    """One fresh look at every run (or at one), compared with what the ledger believed."""
+    began = clock.now()
+    with place.ledger() as ledger:
+        runs = (only,) if only else ledger.runs.all()
+        before = ledger.ticks.verdicts()
+        ask_for = [run for run in runs if only or not finished(before.get(run.run_id))]
+        kept = tuple(before[run.run_id] for run in runs if run not in ask_for)
+        histories = histories_of(ledger)
+        boxes = boxes_of(ask_for, place.spec)
+        asks = [
+            Ask(
+                box,
+                tuple(run for run in ask_for if run.box.name == name),
+                histories,
+                pinned_key(ledger, name),
+            )
+            for name, box in boxes.items()
+        ]
+        looks = look_at_all(asks, limit_s=limit_s)
+        for name, found in looks.items():
+            if found.accepted is not None:
+                keep_pin(ledger, name, found.accepted)
+        seen = [(run, looks[run.box.name].probe) for run in ask_for]
+        settled = settle(place, ledger, seen, origin="resume", began=began, kept=kept)
+        reached = {name for name, found in looks.items() if isinstance(found.probe, Reachable)}
+        waiters = tuple(
+            WaiterBelief(
+                pid=int(waiter.identity.partition(" ")[0]),
+                run_id=waiter.run_id,
+                started_at=waiter.at,
+                alive=alive(waiter.identity),
+            )
+            for waiter in ledger.waiters.all()
+        )
+        fresh = {verdict.run_id: verdict for verdict in settled.verdicts}
+        now = clock.now()
+        truth = reconcile(runs, before, fresh, waiters, armed.triggers(ledger, now), now)
+        for waiter in ledger.waiters.all():
+            if not alive(waiter.identity):
+                ledger.waiters.drop(waiter.id)  # said above as "believed, and wrong"; true from now on
+        handing.rewrite(place, ledger, ask_for, settled, reached=reached, limit_s=CALL_S)
+        hand_on(place, ledger)
+        return truth, settled
+
+
+def resume(place: Here, run: Run, *, grant: int = 0) -> Resumed:
+    """Start the run's next attempt, if this very look proves that nothing of it lives.
+
+    `grant` allows so many starts more than the run's budget.
+
+    Raises StillAlive, NeedsApproval (the budget is used up), Busy, ProbeUnreadable, LinkError.
+    """
+    began = clock.now()
+    with place.ledger() as ledger:
+        box = boxes_of((run,), place.spec)[run.box.name]
+        with opened(ledger, box, limit_s=box.limit_s + 2 * CALL_S) as link:
+            seen = ask(link, box.name, (run,), histories_of(ledger))
+            proof = resume_proof(run, seen)
+            if isinstance(proof, NotNow):
+                settled = settle(place, ledger, ((run, seen),), origin="resume", began=began)
+                return Resumed(run, settled.verdicts[0], None, f"nothing was started: {proof.why}")
+            if grant:
+                allow(link, run, grant)
+            launched = start(link, ledger, run, expect=proof.expect, state_dir=run.box.state_dir or "-")
+            seen = ask(link, box.name, (run,), histories_of(ledger))
+            settled = settle(place, ledger, ((run, seen),), origin="resume", began=began)
+            handing.rewrite(place, ledger, (run,), settled, reached=set(), limit_s=CALL_S, link=link)
+            hand_on(place, ledger)
+    refused = refusal(launched, run)
+    if refused is not None:
+        raise refused
+    mine = launched if launched.word == "started" else None
+    says = f"started, {launched.text}" if mine else f"nothing was started: it moved on to {launched.text}"
+    return Resumed(run, settled.verdicts[0], mine, says)

@@ -1,0 +1,132 @@
+"""What was seen becomes what is known: fold, decide, compare with what was told, commit, hand on.
+
+The one path for everything that looks at a run (patrol, watch, arm, resume, stop), so that health is
+decided in one place and each piece of news is told once.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+from msgspec import Struct
+
+from babysit.acts.here import Here
+from fleet import clock
+from fleet.errors import DeliveryError
+from fleet.ledger.ledger import Ledger
+from fleet.ledger.lock import kernel_lock
+from fleet.ledger.rows import Event, TickRecord
+from fleet.model.probe import Probe
+from fleet.model.run import Run
+from fleet.model.verdict import Health, Verdict
+from patrol.decide import decide, tick_exit
+from patrol.history import History, fold
+from patrol.incidents import Incident, Tell, incidents
+
+_PAGE_REPEAT_S = 3600.0
+_COMMIT_WAIT_S = 10.0
+
+
+class Settled(Struct, frozen=True):
+    """What one look led to. `changed` are run ids whose row of the table is another one than before."""
+
+    verdicts: tuple[Verdict, ...]
+    changed: frozenset[str]
+    cursor: int
+    exit_code: int
+
+
+def histories_of(ledger: Ledger) -> dict[str, History]:
+    """What is remembered of each run, by run id."""
+    kept = ledger.ticks.histories()
+    return {run_id: msgspec.json.decode(content, type=History) for run_id, content in kept.items()}
+
+
+def settle(
+    place: Here,
+    ledger: Ledger,
+    seen: Sequence[tuple[Run, Probe]],
+    *,
+    origin: str,
+    began: float,
+    kept: Sequence[Verdict] = (),
+) -> Settled:
+    """Judge each run by its probe and commit all of it as one; `kept` verdicts are reported as they are.
+
+    `began` is when the look began, host time. Raises LedgerError, or Busy after ten seconds.
+    """
+    now = clock.now()
+    with kernel_lock(place.folder / "settle.lock", what="another babysit", at=now, wait_s=_COMMIT_WAIT_S):
+        before = ledger.ticks.verdicts()
+        histories = histories_of(ledger)
+        verdicts: list[Verdict] = []
+        for run, probe in seen:
+            folded = fold(histories.get(run.run_id, History()), run, probe, now)
+            verdict = decide(run, probe, folded, now)
+            histories[run.run_id] = folded
+            verdicts.append(_since(verdict, before.get(run.run_id), now))
+        old = msgspec.json.decode(ledger.ticks.incidents() or b"[]", type=tuple[Incident, ...])
+        opened, tells = incidents(old, verdicts, now, _PAGE_REPEAT_S)
+        every = (*verdicts, *kept)
+        code = tick_exit(every)
+        cursor = ledger.ticks.commit(
+            TickRecord(
+                at=now,
+                took_s=now - began,
+                origin=origin,
+                exit_code=code,
+                verdicts=tuple(verdicts),
+                histories={
+                    run_id: msgspec.json.encode(histories[run_id])
+                    for run_id in (run.run_id for run, _ in seen)
+                },
+                incidents=msgspec.json.encode(opened),
+                events=tuple(_event(tell, now) for tell in tells),
+                targets=tuple(place.spec.targets.values()),
+            )
+        )
+    changed = frozenset(v.run_id for v in verdicts if _row(before, v.run_id) != (v.row, v.attempt))
+    return Settled(every, changed, cursor, code)
+
+
+def hand_on(place: Here, ledger: Ledger) -> None:
+    """Start the courier when a notice is due. It runs on by itself: no receiver can hold us up."""
+    due_at = ledger.outbox.next_due()
+    if due_at is None or due_at > clock.now():
+        return
+    from fleet.notices.courier import start_detached  # noqa: PLC0415 - a quiet tick needs no courier
+
+    start_detached(place.folder)
+
+
+def undelivered(ledger: Ledger) -> tuple[DeliveryError, ...]:
+    """What did not reach its receiver so far and was tried, as errors to show."""
+    return tuple(
+        DeliveryError(
+            f"notice not delivered to {row.target!r} after {row.tries} tries: {row.error}",
+            where=row.event.run_id,
+        )
+        for row in ledger.outbox.undelivered()
+        if row.error is not None
+    )
+
+
+def finished(verdict: Verdict | None) -> bool:
+    """Whether nothing can change any more, so that the box need not be asked again."""
+    return verdict is not None and verdict.health in {Health.FINISHED, Health.STOPPED, Health.SUPERSEDED}
+
+
+def _row(before: Mapping[str, Verdict], run_id: str) -> tuple[str, int | None] | None:
+    old = before.get(run_id)
+    return (old.row, old.attempt) if old else None
+
+
+def _since(verdict: Verdict, old: Verdict | None, now: float) -> Verdict:
+    same = old is not None and (old.health, old.attempt) == (verdict.health, verdict.attempt)
+    return msgspec.structs.replace(verdict, since=old.since if same and old else now)
+
+
+def _event(tell: Tell, now: float) -> Event:
+    from fleet.notices.message import message  # noqa: PLC0415 - most ticks have nothing to tell
+
+    title, body = message(tell.verdict, tell.event_id, now, tell.kind)
+    return Event(tell.event_id, tell.verdict.run_id, tell.kind, tell.severity, now, title, body)

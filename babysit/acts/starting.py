@@ -1,0 +1,77 @@
+"""One start of a run's chain, whoever asks: the intent is written first, and each refusal has its words."""
+
+from fleet import clock
+from fleet.arming.place import put_file
+from fleet.arming.read_run import read_run
+from fleet.arming.start import Launched, launch
+from fleet.errors import BabysitError, BoxRefused, Busy, NeedsApproval, NotFound, ProbeUnreadable, StillAlive
+from fleet.ledger.ledger import Ledger
+from fleet.link.base import Link
+from fleet.model.run import Run
+
+_GRACE_S = 15
+CALL_S = 30.0
+
+# What the chain's first word means when it started nothing: the error, its sentence, the next commands.
+_REFUSALS: dict[str, tuple[type[BabysitError], str, tuple[str, ...]]] = {
+    "alive": (
+        StillAlive,
+        "something of {run} lives (pid {text}); nothing was started",
+        ("babysit stop {run}",),
+    ),
+    "budget": (
+        NeedsApproval,
+        "no start of {run} is left ({text}); nothing was started",
+        ("babysit logs {box} {run}", "babysit resume {run} --yes --grant 1"),
+    ),
+    "busy": (Busy, "another start of {run} is at it ({text})", ("babysit patrol --once",)),
+    "unknown": (
+        ProbeUnreadable,
+        "the box could not prove that nothing of {run} lives ({text}); nothing was started",
+        ("babysit patrol --once",),
+    ),
+    "unwritable": (
+        BoxRefused,
+        "the box cannot write its records ({text}); nothing was started",
+        ("ssh {box} df -h", "babysit resume {run}"),
+    ),
+    "usage": (BabysitError, "the chain was called wrongly ({text})", ()),
+}
+
+
+def start(
+    link: Link, ledger: Ledger, run: Run, *, expect: str, state_dir: str, detach: str = "tmux"
+) -> Launched:
+    """Ask the box for an attempt, quoting what was seen; returns what it answered.
+
+    `detach` is the wish; the box falls back to what it has. Raises LinkError, ProbeUnreadable.
+    """
+    intent = ledger.intents.begin(run.run_id, "launch", f"start from {expect}", clock.now())
+    launched = launch(
+        link, state_dir=state_dir, run_id=run.run_id, expect=expect, detach=detach, limit_s=CALL_S + _GRACE_S
+    )
+    ledger.intents.done(intent, f"{launched.word}: {launched.text}", clock.now())
+    return launched
+
+
+def refusal(launched: Launched, run: Run) -> BabysitError | None:
+    """Why nothing was started, as an error; None when it was, or was so already."""
+    known = _REFUSALS.get(launched.word)
+    if known is None:
+        return None
+    kind, sentence, commands = known
+    words = {"run": run.name, "box": run.box.name, "text": launched.text}
+    return kind(
+        sentence.format_map(words),
+        where=run.name,
+        next=tuple(command.format_map(words) for command in commands),
+    )
+
+
+def allow(link: Link, run: Run, count: int) -> None:
+    """`count` more starts for a run whose budget is kept on the box. Raises NotFound, LinkError."""
+    found = read_run(link, state_dir=run.box.state_dir, run_name_or_id=run.run_id, limit_s=CALL_S)
+    if found is None:
+        raise NotFound(f"no run {run.run_id} on {run.box.name}", where=run.name)
+    content = f"{found.budget + count}\n".encode()
+    put_file(link, state_dir=run.box.state_dir, run_id=run.run_id, name="budget", content=content)

@@ -1,0 +1,178 @@
+"""Visits to boxes: open a link with the box's pinned key, ask one probe, or many boxes side by side."""
+
+import queue
+import secrets
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from msgspec import Struct
+
+from fleet import clock
+from fleet.errors import LinkError, NotFound, ProbeUnreadable, UsageError
+from fleet.ledger.ledger import Ledger
+from fleet.ledger.rows import Pin
+from fleet.link.base import Link
+from fleet.link.hostkeys import HostKey
+from fleet.model.probe import Cause, Probe, Unreachable
+from fleet.model.run import Run
+from fleet.model.spec import BoxSpec, Spec
+from fleet.text import frame
+from fleet.text.templates import box_script
+from patrol.ask import request_pairs
+from patrol.history import History
+from patrol.readers import read_probe
+
+_SIDE_BY_SIDE = 32
+_ANSWER_S = 8.0  # what a probe may take beyond the wait it was asked for
+
+
+class Ask(Struct, frozen=True):
+    """One box to be asked, with what is known of its runs. `pinned` None: no key was confirmed yet."""
+
+    box: BoxSpec
+    runs: tuple[Run, ...]
+    histories: Mapping[str, History]
+    pinned: HostKey | None
+
+
+class Look(Struct, frozen=True):
+    """What a visit brought back; `accepted` is the box's key, None when it never came so far."""
+
+    probe: Probe
+    accepted: HostKey | None = None
+
+
+@contextmanager
+def opened(ledger: Ledger, box: BoxSpec, *, limit_s: float) -> Iterator[Link]:
+    """An open link to `box`, its key checked and pinned. Raises LinkError, or NotFound."""
+    with _connected(box, pinned_key(ledger, box.name), limit_s) as (link, accepted):
+        keep_pin(ledger, box.name, accepted)
+        yield link
+
+
+def pinned_key(ledger: Ledger, box: str) -> HostKey | None:
+    """The confirmed host key of a box, None when there is none."""
+    pin = ledger.pins.find(box)
+    return HostKey(pin.key_type, pin.key_b64) if pin else None
+
+
+def keep_pin(ledger: Ledger, box: str, accepted: HostKey, source: str = "known_hosts") -> None:
+    """Pin what was accepted, once."""
+    if pinned_key(ledger, box) != accepted:
+        ledger.pins.put(Pin(box, accepted.type, accepted.b64, clock.now(), source))
+
+
+def ask(
+    link: Link,
+    where: str,
+    runs: Sequence[Run],
+    histories: Mapping[str, History],
+    *,
+    wait: tuple[str, int] | None = None,
+) -> Probe:
+    """One probe over an open link; an answer that cannot be read is Unreachable with its cause.
+
+    `wait` is (run id, seconds): the box waits so long for that run's end before it answers.
+    """
+    hold_s = wait[1] if wait else 0
+    token = secrets.token_hex(16)
+    pairs = request_pairs(runs, histories, gpu=True, wait=wait)
+    began = clock.monotonic()
+    try:
+        reply = link.run(
+            box_script("frame", "records", "scan", "wait", "probe"),
+            frame.request(token, pairs),
+            limit_s=hold_s + _ANSWER_S * 2,
+        )
+        took_s = clock.monotonic() - began
+        sections = frame.sections(reply.stdout, token, where=where)
+        return read_probe(sections, runs, at=clock.now(), took_s=took_s)
+    except LinkError as error:
+        return error.away
+    except ProbeUnreadable as error:
+        took_s = clock.monotonic() - began
+        return Unreachable(Cause.UNREADABLE, error.what, transient=True, at=clock.now(), took_s=took_s)
+
+
+def look(wanted: Ask, *, wait: tuple[str, int] | None = None) -> Look:
+    """One visit: connect, one probe on one channel, leave. Never raises for a box that is away."""
+    began = clock.monotonic()
+    try:
+        limit_s = wanted.box.limit_s + (wait[1] if wait else 0)
+        with _connected(wanted.box, wanted.pinned, limit_s) as (link, accepted):
+            return Look(ask(link, wanted.box.name, wanted.runs, wanted.histories, wait=wait), accepted)
+    except LinkError as error:
+        return Look(error.away)
+    except (NotFound, UsageError) as error:
+        took_s = clock.monotonic() - began
+        return Look(Unreachable(Cause.RESOLVE, error.what, transient=False, at=clock.now(), took_s=took_s))
+
+
+def look_at_all(
+    asks: Sequence[Ask], *, limit_s: float, look: Callable[[Ask], Look] = look
+) -> dict[str, Look]:
+    """Every box's Look, by name, asked side by side; who has not answered within `limit_s` is Unreachable.
+
+    The threads are daemons: one that hangs in a system call costs the tick its limit and nothing more.
+    """
+    waiting: queue.SimpleQueue[Ask] = queue.SimpleQueue()
+    answers: queue.SimpleQueue[tuple[str, Look | BaseException]] = queue.SimpleQueue()
+    for wanted in asks:
+        waiting.put(wanted)
+    deadline = clock.monotonic() + limit_s
+    for _ in range(min(_SIDE_BY_SIDE, len(asks))):
+        threading.Thread(target=_work, args=(waiting, answers, look), daemon=True, name="visit").start()
+    found: dict[str, Look] = {}
+    while len(found) < len(asks):
+        try:
+            name, answer = answers.get(timeout=max(0.0, deadline - clock.monotonic()))
+        except queue.Empty:
+            break
+        if isinstance(answer, BaseException):
+            raise answer
+        found[name] = answer
+    late = f"not answered when the tick's {limit_s:g} s were over"
+    for wanted in asks:
+        away = Unreachable(Cause.TIMEOUT_COMMAND, late, transient=True, at=clock.now(), took_s=limit_s)
+        found.setdefault(wanted.box.name, Look(away))
+    return found
+
+
+def _work(
+    waiting: queue.SimpleQueue[Ask],
+    answers: queue.SimpleQueue[tuple[str, Look | BaseException]],
+    look: Callable[[Ask], Look],
+) -> None:
+    while True:
+        try:
+            wanted = waiting.get_nowait()
+        except queue.Empty:
+            return
+        try:
+            answers.put((wanted.box.name, look(wanted)))
+        except BaseException as error:  # noqa: BLE001 - carried to the caller's thread and raised there
+            answers.put((wanted.box.name, error))
+
+
+@contextmanager
+def _connected(box: BoxSpec, pinned: HostKey | None, limit_s: float) -> Iterator[tuple[Link, HostKey]]:
+    # Imported here: fabric and paramiko cost more than a whole `babysit status`.
+    from fleet.link.address import resolve  # noqa: PLC0415 - as above
+    from fleet.link.ssh import connect  # noqa: PLC0415 - as above
+
+    address = resolve(box)
+    try:
+        link = connect(address, box_name=box.name, pinned=pinned, limit_s=limit_s)
+    except LinkError as error:
+        if error.away.cause is Cause.RESOLVE and box.host == box.name:
+            what = f"no box {box.name!r}: not in babysit.toml, not in your ssh_config, and no host name"
+            raise NotFound(what, where=box.name, next=(f"ssh {box.name}",)) from None
+        raise
+    with link:
+        yield link, link.host_key
+
+
+def boxes_of(runs: Sequence[Run], spec: Spec) -> dict[str, BoxSpec]:
+    """The box of each run by name: as the spec says today, else as it was when the run was armed."""
+    return {run.box.name: spec.boxes.get(run.box.name, run.box) for run in runs}

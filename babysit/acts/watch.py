@@ -1,0 +1,81 @@
+"""Wait for one run's end or trouble. Always returns, with a reason and its code."""
+
+import threading
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from babysit.acts import handing
+from babysit.acts.here import Here, run_named
+from babysit.acts.settle import hand_on, histories_of, settle
+from babysit.acts.visit import Ask, boxes_of, keep_pin, look, pinned_key
+from fleet import clock
+from fleet.model.probe import Reachable
+from fleet.model.verdict import Health, Verdict
+from sentinels import lease
+from sentinels.wait import HOLD_S, Leave, after
+
+
+class Watched(Struct, frozen=True):
+    """Why the wait is over. `verdict` is the newest one, None when there was no time for a single look."""
+
+    reason: str
+    exit_code: int
+    verdict: Verdict | None
+
+
+def watch(
+    place: Here,
+    box: str,
+    name: str,
+    *,
+    for_s: float,
+    supersede: bool = False,
+    tell: Callable[[Verdict], None] = lambda _verdict: None,
+) -> Watched:
+    """Wait on the box itself, in holds of 55 s, for at most `for_s` seconds.
+
+    `tell` gets each verdict that differs from the one before. Raises NotFound, Busy (somebody waits
+    already), LedgerError.
+    """
+    began = clock.monotonic()
+    with place.ledger() as ledger:
+        run = run_named(ledger, name, box)
+        now = clock.now()
+        mine = lease.line_up(ledger, run.run_id, deadline=now + for_s, now=now, supersede=supersede)
+        away_since: float | None = None
+        away_count = 0
+        said: str | None = None
+        hold_s = min(HOLD_S, for_s)
+        try:
+            while True:
+                looked_at = clock.now()
+                spec = boxes_of((run,), place.spec)[run.box.name]
+                wanted = Ask(spec, (run,), histories_of(ledger), pinned_key(ledger, run.box.name))
+                found = look(wanted, wait=(run.run_id, round(hold_s)))
+                if not lease.ours(ledger, run.run_id, mine):
+                    return Watched("a newer watch took over", 21, None)
+                if found.accepted is not None:
+                    keep_pin(ledger, run.box.name, found.accepted)
+                settled = settle(place, ledger, ((run, found.probe),), origin="watch", began=looked_at)
+                verdict = settled.verdicts[0]
+                reached = {run.box.name} if isinstance(found.probe, Reachable) else set()
+                handing.rewrite(place, ledger, (run,), settled, reached=reached, limit_s=spec.limit_s)
+                hand_on(place, ledger)
+                if verdict.row != said:
+                    said = verdict.row
+                    tell(verdict)
+                if verdict.health is Health.UNREACHABLE:
+                    away_count += 1
+                    away_since = clock.monotonic() if away_since is None else away_since
+                else:
+                    away_count, away_since = 0, None
+                away_s = 0.0 if away_since is None else clock.monotonic() - away_since
+                left_s = for_s - (clock.monotonic() - began)
+                step = after(verdict, left_s=left_s, away_s=away_s, away_count=away_count)
+                if isinstance(step, Leave):
+                    return Watched(step.reason, step.exit_code, verdict)
+                threading.Event().wait(step.pause_s)
+                hold_s = step.hold_s
+        finally:
+            ledger.waiters.drop(mine)

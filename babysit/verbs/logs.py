@@ -1,0 +1,116 @@
+"""logs, results, handbook: what a run printed and wrote, and the page that says everything about it."""
+
+import sys
+
+import click
+
+from babysit.verbs import speak
+from babysit.verbs.patrol import SPEC_OPTION
+
+_BYTES_A_LINE = 400
+_MOST_BYTES = 200 * 1024
+_LINES = click.IntRange(1, 10_000)
+
+
+@click.command()
+@click.argument("box")
+@click.argument("run")
+@click.option("-n", "--lines", "count", type=_LINES, default=50, show_default=True, help="How many lines.")
+@click.option("--raw", is_flag=True, help="The bytes as they are (they may act on your terminal).")
+@SPEC_OPTION
+def logs(*, box: str, run: str, count: int, raw: bool, spec: str | None) -> int:
+    """Show the end of a run's log.
+
+    Control characters are shown as their codes, so that nothing a job printed can act on this terminal.
+    """
+    from babysit.acts.here import here_anyway, run_named
+    from babysit.acts.visit import boxes_of, opened
+    from fleet.arming.read_run import tail_log
+    from fleet.text.untrusted import decode, render_untrusted
+
+    place = here_anyway(spec)
+    with place.ledger() as ledger:
+        known = run_named(ledger, run, box)
+        where = boxes_of((known,), place.spec)[known.box.name]
+        with opened(ledger, where, limit_s=where.limit_s) as link:
+            most = min(_MOST_BYTES, max(count * _BYTES_A_LINE, 16 * 1024))
+            tail = tail_log(link, state_dir=known.box.state_dir, run_id=known.run_id, max_bytes=most)
+    if raw:
+        sys.stdout.buffer.write(tail.data)
+        return 0
+    # A progress bar rewrites its line by \r: what counts is what stood there last.
+    shown = [line.rstrip("\r").rpartition("\r")[2] for line in decode(tail.data).split("\n")]
+    if shown and not shown[-1]:
+        shown.pop()
+    if tail.start > 0 and len(shown) < count:
+        speak.note(f"(the log is {tail.size} bytes; only its end was fetched)")
+    for line in shown[-count:]:
+        speak.line(render_untrusted(line))
+    return 0
+
+
+@click.command()
+@click.argument("box")
+@click.argument("run")
+@click.option("--raw", is_flag=True, help="The bytes as they are (they may act on your terminal).")
+@SPEC_OPTION
+def results(*, box: str, run: str, raw: bool, spec: str | None) -> int:
+    """Print a run's result files as the job wrote them; numbers are not touched.
+
+    Which files these are says `results` in babysit.toml. Fetches at most 200 kB; longer files are cut, and
+    that is said.
+    """
+    from babysit.acts.here import here_anyway, run_named
+    from babysit.acts.visit import boxes_of, opened
+    from fleet.arming.read_run import read_files
+    from fleet.errors import NotFound
+    from fleet.text.untrusted import decode, render_untrusted
+
+    place = here_anyway(spec)
+    with place.ledger() as ledger:
+        known = run_named(ledger, run, box)
+        if not known.spec.results:
+            hint = f'in babysit.toml, under [run.{run}]: results = ["FILE"]'
+            raise NotFound(f"run {run!r} names no result files", where=run, hint=hint)
+        where = boxes_of((known,), place.spec)[known.box.name]
+        with opened(ledger, where, limit_s=where.limit_s) as link:
+            found = read_files(link, run=known, paths=known.spec.results, max_bytes=_MOST_BYTES)
+    missing = [file.path for file in found if file.content is None]
+    for file in found:
+        if file.content is None:
+            speak.note(f"{file.path}: {file.why}")
+            continue
+        if raw:
+            sys.stdout.buffer.write(file.content)
+            continue
+        if len(found) > 1:
+            speak.line(f"{file.path}:")
+        for line in decode(file.content).removesuffix("\n").split("\n"):
+            speak.line(render_untrusted(line))
+        if file.size > len(file.content):
+            speak.note(f"{file.path} is {file.size} bytes; only its beginning was fetched")
+    return NotFound.exit_code if missing else 0
+
+
+@click.command()
+@click.argument("run", required=False)
+@SPEC_OPTION
+def handbook(*, run: str | None, spec: str | None) -> int:
+    """Print the page from which anyone can take over a run; without RUN the index of all.
+
+    The same page lies on the box, in the run's folder.
+    """
+    from babysit.acts.here import here_anyway, run_named
+    from fleet.errors import NotFound
+    from handbook import store
+
+    place = here_anyway(spec)
+    folder = place.folder / "handbook"
+    page = folder / store.INDEX
+    if run is not None:
+        with place.ledger(write=False) as ledger:
+            page = store.path(folder, run_named(ledger, run).run_id)
+    if not page.is_file():
+        raise NotFound("no handbook was written yet", where=run or "", next=("babysit patrol --once",))
+    speak.line(page.read_text(encoding="utf-8", errors="replace").rstrip("\n"))
+    return 0

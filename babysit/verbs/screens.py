@@ -1,0 +1,80 @@
+"""What arm, stop and resume print: values to lines, nothing else."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from babysit.acts.arm import Armed
+from fleet.arming.preflight import BoxReport
+from fleet.arming.start import Launched
+from fleet.model.run import Run
+from fleet.model.spec import BoxSpec
+from fleet.model.verdict import Health
+from fleet.text.say import size
+from fleet.text.untrusted import render_untrusted
+from patrol import report
+
+
+def step_line(box: BoxSpec, name: str, facts: Any) -> Iterator[str]:
+    """The lines that tell a person what arming does, as it does it."""
+    match name, facts:
+        case "preflight", _:
+            yield f"{box.name:<7} asking what is there"
+        case "intent", (BoxReport() as seen, warned):
+            yield f"{'box':<7} {_box(seen)}"
+            yield from (f"{'note':<7} {warning}" for warning in warned)
+        case "place", (Run() as run, int() as count, bool() as written):
+            how = "sent" if written else "already there"
+            yield f"{'ship':<7} onbox ({size(count)}) {how}"
+            stages = " && ".join(stage.name for stage in run.spec.stages)
+            yield f"{'chain':<7} {stages}   {run.chain}"
+        case "verify", Launched() as launched:
+            how = "was so already" if launched.word != "started" else launched.text
+            yield f"{'start':<7} {launched.detach}, {how}"
+
+
+def _box(seen: BoxReport) -> str:
+    gpus = "no GPU" if not seen.gpus else f"{len(seen.gpus)}x {seen.gpus[0]}"
+    parts = [
+        seen.os,
+        f"python {seen.python_version}" if seen.python else "no python",
+        seen.tmux or "no tmux",
+        gpus,
+        None if seen.free_bytes is None else f"{size(seen.free_bytes)} free",
+        f"clock {seen.skew_s:+.1f} s",
+    ]
+    return render_untrusted(" · ".join(part for part in parts if part))
+
+
+def armed_lines(done: Armed) -> Iterator[str]:
+    """The end of an arm: what is true, and the three commands one needs next."""
+    run, verdict = done.run, done.verdict
+    if verdict.health in (Health.RUNNING, Health.STARTING, Health.SLOW):
+        started = "is running" if done.launched else "was running already"
+        yield f"\n{run.run_id} {started} on {run.box.name}."
+        yield "It finishes by itself; nothing here needs to stay open."
+        yield "Nothing is watching it yet. Choose one:"
+        yield f"  {'babysit crontab':<32} a line for cron; you install it"
+        yield f"  {f'babysit watch {run.box.name} {run.name}':<32} returns when something happens"
+        yield f"  {'babysit patrol --once':<32} asks now, once"
+        return
+    yield ""
+    yield from report.lines((verdict,), verdict.facts_at or verdict.since)
+    if done.launched is None:
+        yield f"{run.run_id} was so already: nothing was started."
+
+
+def armed_document(done: Armed) -> dict[str, Any]:
+    """The JSON shape of an arm, schema babysit.arm/1."""
+    return {
+        "schema": "babysit.arm/1",
+        "ok": done.verdict.exit_code == 0,
+        "exit_code": done.verdict.exit_code,
+        "run": done.run.name,
+        "id": done.run.run_id,
+        "box": done.run.box.name,
+        "started": done.launched is not None,
+        "detach": done.launched.detach if done.launched else None,
+        "health": done.verdict.health,
+        "attempt": done.verdict.attempt,
+        "next": list(done.verdict.next) or [f"babysit watch {done.run.box.name} {done.run.name}"],
+    }

@@ -1,0 +1,43 @@
+"""stop: end a run."""
+
+import click
+
+from babysit.verbs import speak
+from babysit.verbs.patrol import SPEC_OPTION
+
+_GRACE = click.IntRange(0, 3600)
+
+
+@click.command()
+@click.argument("run")
+@click.option("--grace", type=_GRACE, default=30, show_default=True, help="Seconds between TERM and KILL.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@SPEC_OPTION
+def stop(*, run: str, grace: int, yes: bool, spec: str | None) -> int:
+    """End a run: TERM, a grace, then KILL, only to processes proven to be the run's.
+
+    Also ends what outlived a killed chain. The run's record says stopped; `babysit resume` goes on from it.
+    """
+    from babysit.acts import stop as act
+    from babysit.acts.here import here_anyway, run_named
+    from fleet.errors import NeedsApproval
+    from fleet.text.untrusted import render_untrusted
+
+    place = here_anyway(spec)
+    with place.ledger() as ledger:
+        known = run_named(ledger, run)
+    if not yes:
+        if not speak.at_a_terminal():
+            says = f"stopping {known.run_id} on {known.box.name} needs a yes"
+            raise NeedsApproval(says, where=run, next=(f"babysit stop {run} --yes",))
+        click.confirm(f"Stop {known.run_id} on {known.box.name}?", abort=True, err=True)
+    done = act.stop(place, known, grace_s=grace)
+    if done.stopped is None:
+        speak.line(f"{run} was never started on {known.box.name}: there is nothing to stop.")
+        return 0
+    for ended in done.stopped.ended:
+        speak.line(f"ended {render_untrusted(ended)}")
+    speak.line(f"{run} on {known.box.name}: {done.verdict.summary}")
+    for command in done.verdict.next:
+        speak.line(f"next: {command}")
+    return 0

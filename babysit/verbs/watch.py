@@ -1,0 +1,47 @@
+"""watch: wait for one run's end or trouble."""
+
+import click
+
+from babysit.verbs import speak
+from babysit.verbs.patrol import JSON_OPTION, SPEC_OPTION
+
+_HOURS = click.FloatRange(min=0.0, min_open=True, max=24 * 30)
+
+
+@click.command()
+@click.argument("box")
+@click.argument("run")
+@click.option("--hours", type=_HOURS, default=24.0, show_default=True, help="Leave after so long (exit 124).")
+@click.option(
+    "--supersede", is_flag=True, help="Take over from a watch that waits already; it leaves (exit 21)."
+)
+@JSON_OPTION
+@SPEC_OPTION
+def watch(*, box: str, run: str, hours: float, supersede: bool, as_json: bool, spec: str | None) -> int:
+    """Wait for one run's end or trouble; always returns, and the exit code says why.
+
+    It waits on the box itself, one connection a minute, and returns within about a second of the end. It
+    dies with this terminal; the run does not. When somebody waits already: exit 75.
+    """
+    from babysit.acts import watch as act
+    from babysit.acts.here import here_anyway
+    from fleet import clock
+    from fleet.model.verdict import Verdict
+    from patrol import report
+
+    def tell(verdict: Verdict) -> None:
+        if not as_json:
+            for line in report.lines((verdict,), clock.now()):
+                speak.note(line)
+
+    place = here_anyway(spec)
+    done = act.watch(place, box, run, for_s=hours * 3600, supersede=supersede, tell=tell)
+    if as_json:
+        verdicts = (done.verdict,) if done.verdict else ()
+        content = report.document(verdicts, at=clock.now(), cursor=None, exit_code=done.exit_code)
+        speak.document({**content, "schema": "babysit.watch/1", "reason": done.reason})
+        return done.exit_code
+    speak.line(f"{run} on {box}: {done.reason} (exit {done.exit_code})")
+    for command in done.verdict.next if done.verdict else ():
+        speak.line(f"next: {command}")
+    return done.exit_code

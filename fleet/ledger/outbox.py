@@ -1,0 +1,116 @@
+"""Events on their way to their targets. A row is claimed, tried and marked; a crash between repeats it."""
+
+from random import Random
+from typing import Any
+
+from fleet.ledger.rows import Event, OutboxRow
+from fleet.ledger.store import Store
+from fleet.model.verdict import Severity
+
+# How long a receiver that failed is left alone, by the number of the try; the last one repeats.
+BACK_OFF_S = (30, 60, 120, 300, 900, 3600)
+GIVE_UP_AFTER_S = 72 * 3600
+_JITTER = 0.25  # of the back-off, on top of it: receivers that fell together are not asked together
+
+_COLUMNS = (
+    "event_id, run_id, kind, severity, at, title, body, target, reference, state, due_at, tries, error"
+    " FROM outbox JOIN event USING (event_id)"
+)
+
+
+class Outbox:
+    """The `outbox` table: at least once a target, at most one copy at a time."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def event(self, event_id: str) -> Event | None:
+        """The event with this id; None: there is none."""
+        found = self._store.rows(
+            "SELECT event_id, run_id, kind, severity, at, title, body FROM event WHERE event_id = ?", event_id
+        )
+        return _event(found[0]) if found else None
+
+    def undelivered(self) -> tuple[OutboxRow, ...]:
+        """What has not reached its target: `due` will be tried again, `dead` was given up. Oldest first."""
+        found = self._store.rows(f"SELECT {_COLUMNS} WHERE state <> 'sent' ORDER BY at, event_id, target")
+        return tuple(_row(values) for values in found)
+
+    def next_due(self) -> float | None:
+        """When the next row may be claimed; None: nothing is waiting."""
+        found = self._store.rows("SELECT min(max(due_at, leased_until)) FROM outbox WHERE state = 'due'")
+        due_at: float | None = found[0][0]
+        return due_at
+
+    def claim_due(self, now: float, lease_s: float) -> OutboxRow | None:
+        """One row that is due, ours alone for `lease_s` seconds, its try counted; None: nothing is due.
+
+        The least tried go first, so that one row no receiver takes cannot hold up the others.
+        """
+        with self._store.transaction():
+            found = self._store.rows(
+                f"SELECT {_COLUMNS} WHERE state = 'due' AND due_at <= ?1 AND leased_until <= ?1"
+                " ORDER BY tries, due_at, at, event_id, target LIMIT 1",
+                now,
+            )
+            if not found:
+                return None
+            row = _row(found[0])
+            self._store.change(
+                "UPDATE outbox SET tries = tries + 1, leased_until = ? WHERE event_id = ? AND target = ?",
+                now + lease_s,
+                row.event.event_id,
+                row.target,
+            )
+        return OutboxRow(
+            row.event, row.target, row.reference, row.state, row.due_at, row.tries + 1, row.error
+        )
+
+    def mark_sent(self, row: OutboxRow, at: float) -> None:
+        """The receiver took it: true whoever claimed the row since."""
+        self._store.change(
+            "UPDATE outbox SET state = 'sent', ended_at = ?, error = NULL WHERE event_id = ? AND target = ?",
+            at,
+            row.event.event_id,
+            row.target,
+        )
+
+    def mark_failed(self, row: OutboxRow, error: str, at: float, jitter: Random) -> str:
+        """The receiver did not take it; returns the row's new state: `due` again, or `dead` after 72 h.
+
+        Other rows for the same receiver wait for the first back-off: it is asked once, not once a row.
+        A claim that is no longer ours changes nothing.
+        """
+        wait_s = BACK_OFF_S[min(row.tries, len(BACK_OFF_S)) - 1] * (1 + jitter.random() * _JITTER)
+        # Old age alone is no reason: this machine may have slept for days and not have tried.
+        over = row.tries >= len(BACK_OFF_S) and at - row.event.at >= GIVE_UP_AFTER_S
+        state = "dead" if over else "due"
+        with self._store.transaction():
+            self._store.change(
+                "UPDATE outbox SET state = ?, due_at = ?, leased_until = 0, error = ?, ended_at = ?"
+                " WHERE event_id = ? AND target = ? AND tries = ? AND state = 'due'",
+                state,
+                at + wait_s,
+                error,
+                at if state == "dead" else None,
+                row.event.event_id,
+                row.target,
+                row.tries,
+            )
+            self._store.change(
+                "UPDATE outbox SET due_at = max(due_at, ?)"
+                " WHERE reference = ? AND target = ? AND state = 'due'",
+                at + BACK_OFF_S[0],
+                row.reference,
+                row.target,
+            )
+        return state
+
+
+def _row(values: tuple[Any, ...]) -> OutboxRow:
+    return OutboxRow(_event(values[:7]), *values[7:])
+
+
+def _event(values: tuple[Any, ...]) -> Event:
+    event_id, run_id, kind, severity, at, title, body = values
+    return Event(event_id, run_id, kind, Severity(severity), at, title, body)

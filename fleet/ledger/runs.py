@@ -1,0 +1,75 @@
+"""Runs, and the effects on them that were written down before they were tried."""
+
+from fleet.ledger.rows import Intent
+from fleet.ledger.store import Store, encode
+from fleet.model.run import Run
+
+
+class Runs:
+    """The `run` table: one row a launched job."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def put(self, run: Run) -> None:
+        """Keep `run` in place of what was known under its run id."""
+        self._store.change(
+            "INSERT INTO run (run_id, name, box, armed_at, superseded_by, content) VALUES (?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (run_id) DO UPDATE SET name = excluded.name, box = excluded.box,"
+            " armed_at = excluded.armed_at, superseded_by = excluded.superseded_by,"
+            " content = excluded.content",
+            run.run_id,
+            run.name,
+            run.box.name,
+            run.armed_at,
+            run.superseded_by,
+            encode(run),
+        )
+
+    def find(self, name_or_id: str, box: str | None = None) -> Run | None:
+        """The run with this id, else the newest of this name that no other superseded; None: no such run."""
+        found = self._store.rows(
+            "SELECT content FROM run WHERE (run_id = ?1 OR (name = ?1 AND superseded_by IS NULL))"
+            " AND (?2 IS NULL OR box = ?2) ORDER BY run_id = ?1 DESC, armed_at DESC, rowid DESC LIMIT 1",
+            name_or_id,
+            box,
+        )
+        return self._store.decode(found[0][0], Run) if found else None
+
+    def all(self, *, current: bool = True) -> tuple[Run, ...]:
+        """Every run, oldest first; `current` leaves out those that a newer one superseded."""
+        found = self._store.rows(
+            "SELECT content FROM run WHERE superseded_by IS NULL OR NOT ? ORDER BY armed_at, rowid", current
+        )
+        return tuple(self._store.decode(content, Run) for (content,) in found)
+
+
+class Intents:
+    """The `intent` table: what we set out to do, and how it went."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def begin(self, run_id: str, kind: str, text: str, at: float) -> int:
+        """Write down an effect before it is tried; returns the id to end it by."""
+        return self._store.change(
+            "INSERT INTO intent (run_id, kind, text, at) VALUES (?, ?, ?, ?)", run_id, kind, text, at
+        )
+
+    def done(self, intent_id: int, outcome: str, at: float) -> None:
+        """Say how it went; the first outcome holds."""
+        self._store.change(
+            "UPDATE intent SET outcome = ?, done_at = ? WHERE id = ? AND outcome IS NULL",
+            outcome,
+            at,
+            intent_id,
+        )
+
+    def open(self, run_id: str | None = None) -> tuple[Intent, ...]:
+        """The effects of which nobody knows how they went, oldest first; of one run, or of all."""
+        found = self._store.rows(
+            "SELECT id, run_id, kind, text, at, outcome, done_at FROM intent"
+            " WHERE outcome IS NULL AND (?1 IS NULL OR run_id = ?1) ORDER BY id",
+            run_id,
+        )
+        return tuple(Intent(*row) for row in found)

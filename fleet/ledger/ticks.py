@@ -1,0 +1,90 @@
+"""What ticks leave behind: one commit each, and what the next tick starts from."""
+
+from fleet.ledger.rows import Event, TickRecord, TickRow
+from fleet.ledger.store import Store, encode
+from fleet.model.verdict import Verdict
+
+
+class Ticks:
+    """Ticks, with the newest verdict and history of each run and the incidents that are open."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def commit(self, tick: TickRecord) -> int:
+        """Keep the whole tick or none of it; returns its cursor.
+
+        An event that is there already is neither kept nor queued again. Raises LedgerError.
+        """
+        contents = {verdict.run_id: encode(verdict) for verdict in tick.verdicts}
+        with self._store.transaction():
+            cursor = self._store.change(
+                "INSERT INTO tick (at, took_s, origin, exit_code) VALUES (?, ?, ?, ?)",
+                tick.at,
+                tick.took_s,
+                tick.origin,
+                tick.exit_code,
+            )
+            for run_id, content in contents.items():
+                self._store.change(
+                    "INSERT OR REPLACE INTO verdict (run_id, tick, content) VALUES (?, ?, ?)",
+                    run_id,
+                    cursor,
+                    content,
+                )
+            for run_id, content in tick.histories.items():
+                self._store.change(
+                    "INSERT OR REPLACE INTO history (run_id, content) VALUES (?, ?)", run_id, content
+                )
+            self._store.change("INSERT OR REPLACE INTO incidents (id, content) VALUES (1, ?)", tick.incidents)
+            for event in tick.events:
+                self._queue(event, contents.get(event.run_id), tick)
+        return cursor
+
+    def _queue(self, event: Event, verdict: bytes | None, tick: TickRecord) -> None:
+        self._store.change(
+            "INSERT INTO event (event_id, run_id, kind, severity, at, title, body, verdict)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            event.event_id,
+            event.run_id,
+            event.kind,
+            event.severity,
+            event.at,
+            event.title,
+            event.body,
+            verdict,
+        )
+        for target in tick.targets:
+            if event.severity in target.on:
+                self._store.change(
+                    "INSERT INTO outbox (event_id, target, reference, due_at) VALUES (?, ?, ?, ?)"
+                    " ON CONFLICT DO NOTHING",
+                    event.event_id,
+                    target.name,
+                    target.url,
+                    event.at,
+                )
+
+    def verdicts(self) -> dict[str, Verdict]:
+        """The newest verdict of each run, by run id; a run that no tick has judged is not in it."""
+        found = self._store.rows("SELECT run_id, content FROM verdict")
+        return {run_id: self._store.decode(content, Verdict) for run_id, content in found}
+
+    def histories(self) -> dict[str, bytes]:
+        """The newest history of each run, by run id, as it was given."""
+        return dict(self._store.rows("SELECT run_id, content FROM history"))
+
+    def incidents(self) -> bytes | None:
+        """The incidents as the newest tick gave them; None before the first."""
+        found = self._store.rows("SELECT content FROM incidents")
+        return found[0][0] if found else None
+
+    def seen(self, origin: str | None = None, limit: int = 20) -> tuple[TickRow, ...]:
+        """Ticks that fired, newest first; of one origin, or of all. They prove that a timer is armed."""
+        found = self._store.rows(
+            "SELECT id, at, took_s, origin, exit_code FROM tick WHERE ?1 IS NULL OR origin = ?1"
+            " ORDER BY id DESC LIMIT ?2",
+            origin,
+            limit,
+        )
+        return tuple(TickRow(*row) for row in found)

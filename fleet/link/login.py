@@ -1,0 +1,133 @@
+"""Logging in by public key: the identity files of an address, then what the user's ssh-agent holds.
+
+Nothing is asked, typed or forwarded; the agent only signs.
+"""
+
+import base64
+import binascii
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import paramiko
+from paramiko.agent import AgentSSH
+
+from fleet.link.address import Address
+
+MAX_KEY_BYTES = 64 * 1024  # a 16384-bit RSA key has 13 kB
+AGENT_LIMIT_S = 5.0  # an agent that lists its keys later than this is taken for dead
+
+
+class Agent(AgentSSH):
+    """The keys of the ssh-agent at `path`, asked for within `limit_s`; a signature may take `sign_limit_s`."""
+
+    def __init__(self, path: str, limit_s: float, sign_limit_s: float) -> None:
+        super().__init__()
+        pipe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            pipe.settimeout(max(0.001, limit_s))
+            pipe.connect(path)
+            self._connect(pipe)  # type: ignore[attr-defined]  # as paramiko's own Agent does
+            pipe.settimeout(max(0.001, sign_limit_s))  # a hardware key waits for a touch
+        except BaseException:
+            pipe.close()
+            raise
+
+    def close(self) -> None:
+        """Hang up."""
+        self._close()  # type: ignore[attr-defined]
+
+
+class Login:
+    """One attempt to log in, and what became of each key. `authenticate` is what SSHClient.connect calls.
+
+    `refused` were offered in vain, `unusable` could not be offered (with the reason), `locked` have a
+    passphrase that nobody here knows.
+    """
+
+    def __init__(self, address: Address, left_s: Callable[[], float]) -> None:
+        self.refused: list[str] = []
+        self.unusable: list[str] = []
+        self.locked: list[str] = []
+        self._address = address
+        self._left_s = left_s
+        self._agent: Agent | None = None
+
+    def authenticate(self, transport: paramiko.Transport) -> None:
+        """Return when logged in. Raises paramiko.SSHException (or OSError) otherwise."""
+        for name, key in self._keys():
+            try:
+                more = transport.auth_publickey(self._address.user, key)
+            except paramiko.SSHException:
+                if transport.is_active():
+                    self.refused.append(name)
+                    continue
+                raise
+            if not more:
+                return
+            self.unusable.append(f"{name} is accepted, but the box wants a second proof that we cannot give")
+            break
+        raise paramiko.AuthenticationException
+
+    def close(self) -> None:
+        """Hang up on the agent."""
+        if self._agent is not None:
+            self._agent.close()
+
+    def _keys(self) -> Iterator[tuple[str, paramiko.PKey]]:
+        tried: set[bytes] = set()
+        wanted: set[bytes] = set()
+        for path in map(Path, self._address.identities):
+            wanted |= _public_blob(path)
+            key = self._load(path)
+            if key is not None and key.asbytes() not in tried:
+                tried.add(key.asbytes())
+                yield str(path), key
+        for key in self._agent_keys():
+            if key.asbytes() in tried or (self._address.identities_only and key.asbytes() not in wanted):
+                continue
+            tried.add(key.asbytes())
+            self.locked = [path for path in self.locked if key.asbytes() not in _public_blob(Path(path))]
+            yield f"the agent's {key.get_name()} {key.fingerprint}", key
+
+    def _agent_keys(self) -> tuple[paramiko.PKey, ...]:
+        if self._address.agent is None:
+            return ()
+        try:
+            left_s = self._left_s()
+            self._agent = Agent(self._address.agent, min(AGENT_LIMIT_S, left_s / 2), left_s)
+        except (OSError, paramiko.SSHException):
+            self.unusable.append(f"no ssh-agent answers at {self._address.agent}")
+            return ()
+        return tuple(self._agent.get_keys())
+
+    def _load(self, path: Path) -> paramiko.PKey | None:
+        """The private key in `path`, None when it cannot be used; why is noted where it matters."""
+        try:
+            if not path.is_file() or path.stat().st_size > MAX_KEY_BYTES:
+                if self._address.identities_only:  # named on purpose, unlike ssh's default names
+                    self.unusable.append(f"there is no key file {path}")
+                return None
+            return paramiko.PKey.from_path(str(path))
+        except (
+            TypeError,
+            paramiko.PasswordRequiredException,
+        ):  # TypeError: "no password given"
+            self.locked.append(str(path))
+        except OSError as error:
+            self.unusable.append(f"{path} cannot be read ({error.strerror})")
+        except Exception:  # noqa: BLE001 - a file that no parser takes, in whatever way it says so
+            if path.suffix != ".pub":  # a public half names a key of the agent
+                self.unusable.append(f"{path} is no private key that can be used here")
+        return None
+
+
+def _public_blob(path: Path) -> set[bytes]:
+    """The public half that lies beside a private key, as the agent names it; empty when there is none."""
+    public = path if path.suffix == ".pub" else path.with_name(f"{path.name}.pub")
+    try:
+        if public.is_file() and public.stat().st_size <= MAX_KEY_BYTES:
+            return {base64.b64decode(public.read_text().split()[1], validate=True)}
+    except (OSError, IndexError, UnicodeDecodeError, binascii.Error):
+        pass
+    return set()

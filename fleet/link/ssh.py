@@ -1,0 +1,335 @@
+"""A link over SSH: fabric's connection, paramiko's channel, our own socket, host-key judge and limits.
+
+The only importer of the SSH libraries besides `fleet.link.login`; import it when a box is to be visited.
+"""
+
+import logging
+import select
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, NoReturn, Self
+
+import fabric
+import paramiko
+
+from fleet import clock
+from fleet.errors import LinkError
+from fleet.link import causes, hostkeys
+from fleet.link.address import Address
+from fleet.link.base import PROBE_MAX_BYTES, REMOTE_GRACE_S, STDERR_MAX_BYTES, Reply, command, packed
+from fleet.link.causes import Scene, Stage
+from fleet.link.dial import Line, Watchdog, dial, places
+from fleet.link.hostkeys import HostKey, Known, Refuse
+from fleet.link.login import Login
+
+_CHUNK_BYTES = 64 * 1024
+_JOIN_S = 5.0
+_AFTER_US_S = 3600.0  # the libraries' own limits: the watchdog is always first, so that it alone decides
+_WEAK = {
+    "ciphers": ["aes128-cbc", "aes192-cbc", "aes256-cbc", "3des-cbc"],
+    "macs": ["hmac-sha1", "hmac-md5", "hmac-sha1-96", "hmac-md5-96"],
+}
+_SIGNED_BY = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}  # one key type, signatures by other names
+
+# The libraries log tracebacks of every failed visit; what matters is in our error.
+for _library in ("paramiko", "fabric", "invoke"):
+    logging.getLogger(_library).addHandler(logging.NullHandler())
+    logging.getLogger(_library).propagate = False
+    logging.getLogger(_library).setLevel(logging.CRITICAL + 1)
+
+
+class KeyRefusedError(Exception):
+    """The judge said no, before anything of us was sent."""
+
+    def __init__(self, refuse: Refuse, offered: HostKey) -> None:
+        super().__init__(refuse.why)
+        self.refuse = refuse
+        self.offered = offered
+
+
+class Judge(paramiko.MissingHostKeyPolicy):
+    """Our host-key policy: the library knows no key, so that it asks us about each, before the login."""
+
+    def __init__(self, pinned: HostKey | None, known: Known) -> None:
+        self.pinned = pinned
+        self.known = known
+
+    def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:  # noqa: ARG002
+        """Return to accept. Raises KeyRefusedError."""
+        offered = HostKey(key.get_name(), key.get_base64())
+        verdict = hostkeys.judge(offered, self.pinned, self.known.keys)
+        if isinstance(verdict, Refuse):
+            raise KeyRefusedError(verdict, offered)
+
+    def types(self) -> tuple[str, ...]:
+        """The algorithms to ask for first: those of the keys we could accept."""
+        keys = (self.pinned,) if self.pinned else self.known.keys
+        types = [key.type for key in keys if key.mark != "revoked"]
+        return tuple(dict.fromkeys(name for kind in types for name in _SIGNED_BY.get(kind, (kind,))))
+
+
+class _Visit:
+    """One way to one box, from the name to the login: what it has so far, and how to free all of it."""
+
+    def __init__(self, address: Address, box_name: str, limit_s: float) -> None:
+        self.address = address
+        self.box_name = box_name
+        self.limit_s = limit_s
+        self.began = clock.monotonic()
+        self.stage = Stage.RESOLVE
+        self.login = Login(address, self.left_s)
+        self.ran_out = False
+        self.line: Line | None = None
+        self.transport: paramiko.Transport | None = None
+        self.connection: fabric.Connection | None = None
+
+    def left_s(self) -> float:
+        return self.began + self.limit_s - clock.monotonic()
+
+    def dial(self) -> Line:
+        where = places(self.address.host, self.address.port, self.left_s())
+        self.stage = Stage.CONNECT
+        self.line = dial(where, self.left_s())
+        self.stage = Stage.GREETING
+        return self.line
+
+    def under_watch(self, line: Line, act: Callable[[], Any]) -> None:
+        """Do `act` under the watchdog. Raises TimeoutError when the limit ran out and `act` did not."""
+        dog = Watchdog(self.left_s(), line)
+        try:
+            with dog:
+                act()
+        finally:
+            self.ran_out = dog.bitten
+        if dog.bitten:
+            raise TimeoutError
+
+    def new_transport(self, line: Line, first: tuple[str, ...], **options: Any) -> paramiko.Transport:
+        """A transport on our terms: nothing weak, our limits only, the known key's algorithm first."""
+        transport = paramiko.Transport(line, **options)
+        self.transport = transport
+        transport.banner_timeout = transport.auth_timeout = _AFTER_US_S
+        transport.handshake_timeout = _AFTER_US_S
+        accepted = transport.get_security_options()
+        kinds = tuple(accepted.key_types)
+        leading = tuple(kind for kind in first if kind in kinds)
+        accepted.key_types = (*leading, *(kind for kind in kinds if kind not in leading))
+        return transport
+
+    def failure(self, error: Exception, known: Known) -> LinkError:
+        took_s = clock.monotonic() - self.began
+        if isinstance(error, KeyRefusedError):
+            return causes.host_key_error(
+                error.refuse,
+                error.offered,
+                address=self.address,
+                box_name=self.box_name,
+                at=clock.now(),
+                took_s=took_s,
+                skipped=known.skipped,
+            )
+        scene = Scene(
+            stage=self._stage_now(),
+            took_s=took_s,
+            limit_s=self.limit_s,
+            ran_out=self.ran_out,
+            hung_up=self.line is not None and self.line.ended,
+            greeting=self.line.greeting if self.line is not None else b"",
+            refused_keys=tuple(self.login.refused),
+            unusable_keys=tuple(self.login.unusable),
+            locked_keys=tuple(self.login.locked),
+        )
+        return causes.link_error(error, scene, address=self.address, box_name=self.box_name, at=clock.now())
+
+    def _stage_now(self) -> Stage:
+        if self.line is None or not self.line.greeted:
+            return self.stage
+        exchanged = self.transport is not None and self.transport.initial_kex_done
+        return Stage.LOGIN if exchanged else Stage.HANDSHAKE
+
+    def free(self) -> None:
+        """End everything of this visit; safe at any time, and more than once."""
+        if self.line is not None:
+            self.line.shut()  # first: whoever waits on it wakes up
+        self.login.close()
+        if self.connection is not None:
+            self.connection.close()
+            self.connection.client.close()  # fabric closes it only once the login had succeeded
+        if self.transport is not None:
+            self.transport.close()
+            self.transport.packetizer.complete_handshake()  # ends its timer thread
+            if self.transport.ident is not None:
+                self.transport.join(_JOIN_S)
+        if self.line is not None:
+            self.line.close()
+
+
+class SshLink:
+    """An open link to one box. `host_key` is the key it proved to have, for the caller to pin.
+
+    Any failure of `run` leaves the link closed.
+    """
+
+    def __init__(self, visit: _Visit, line: Line, transport: paramiko.Transport, host_key: HostKey) -> None:
+        self.host_key = host_key
+        self._visit = visit
+        self._line = line
+        self._transport = transport
+
+    def run(
+        self, script: bytes, request: bytes, *, limit_s: float, max_bytes: int = PROBE_MAX_BYTES
+    ) -> Reply:
+        """See Link.run: one channel of this connection, bounded in time and bytes on both sides."""
+        began = clock.monotonic()
+        dog = Watchdog(limit_s, self._line)
+        try:
+            with dog:
+                reply = self._talk(packed(script, request), limit_s, max_bytes)
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            self._fail(error, began, limit_s, dog)
+        if reply.status == -1 and not reply.over:
+            self._transport.join(0.2)  # it marks its channels before itself
+            if dog.bitten or self._line.ended or not self._transport.is_active():
+                self._fail(EOFError(), began, limit_s, dog)
+        return reply
+
+    def _talk(self, payload: bytes, limit_s: float, max_bytes: int) -> Reply:
+        began = clock.monotonic()
+        channel = self._transport.open_session(timeout=_AFTER_US_S)
+        sender = threading.Thread(target=_send, args=(channel, payload), name="link sender", daemon=True)
+        try:
+            channel.exec_command(command(limit_s + REMOTE_GRACE_S))
+            sender.start()
+            out, err, over = _receive(channel, max_bytes)
+            status = -1 if over else channel.recv_exit_status()
+        finally:
+            channel.close()
+            if sender.ident is not None:
+                sender.join(_JOIN_S)
+        return Reply(status, out, err, clock.monotonic() - began, over=over)
+
+    def _fail(self, error: Exception, began: float, limit_s: float, dog: Watchdog) -> NoReturn:
+        visit = self._visit
+        scene = Scene(
+            stage=Stage.COMMAND,
+            took_s=clock.monotonic() - began,
+            limit_s=limit_s,
+            ran_out=dog.bitten,
+            hung_up=self._line.ended or not self._transport.is_active(),
+        )
+        self.close()
+        raise causes.link_error(
+            error, scene, address=visit.address, box_name=visit.box_name, at=clock.now()
+        ) from error
+
+    def close(self) -> None:
+        """End the link: its channel, thread and sockets. Safe to call twice."""
+        self._visit.free()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def connect(address: Address, *, box_name: str, pinned: HostKey | None, limit_s: float) -> SshLink:
+    """A link to the box, logged in, within `limit_s`.
+
+    The host key must be `pinned`, or, with None, stand in the user's known_hosts files; nothing is ever
+    written there. Raises LinkError: HostKeyUnknown, HostKeyChanged, AuthRefused, LinkTimeout or itself, with
+    the cause in `away`; then no thread, socket or descriptor is left.
+    """
+    visit = _Visit(address, box_name, limit_s)
+    known = hostkeys.known_in_user_files(address, only_revoked=pinned is not None)
+    try:
+        line = visit.dial()
+        connection = _connection(visit, line, Judge(pinned, known))
+        visit.under_watch(line, connection.open)
+        transport: paramiko.Transport = connection.transport
+        return SshLink(visit, line, transport, _host_key(transport))
+    except Exception as error:
+        failure = visit.failure(error, known)
+        visit.free()
+        raise failure from error
+    except BaseException:
+        visit.free()
+        raise
+
+
+def offered_key(address: Address, limit_s: float, *, box_name: str = "") -> HostKey:
+    """The key that the box proves to have, without logging in: what `babysit trust` shows.
+
+    Raises LinkError as `connect` does, never for the key itself.
+    """
+    visit = _Visit(address, box_name or address.lookup_name, limit_s)
+    try:
+        line = visit.dial()
+        transport = visit.new_transport(line, (), disabled_algorithms=_WEAK)
+        visit.under_watch(line, lambda: transport.start_client(timeout=_AFTER_US_S))
+        return _host_key(transport)
+    except Exception as error:
+        raise visit.failure(error, Known()) from error
+    finally:
+        visit.free()
+
+
+def _connection(visit: _Visit, line: Line, judge: Judge) -> fabric.Connection:
+    address = visit.address
+    connection = fabric.Connection(
+        address.host,
+        user=address.user,
+        port=address.port,
+        # ssh_config is resolved already; no file of fabric's own may change where we go
+        config=fabric.Config(lazy=True, ssh_config=paramiko.SSHConfig()),
+        forward_agent=False,
+        connect_kwargs={
+            "sock": line,
+            "timeout": _AFTER_US_S,
+            "allow_agent": False,
+            "look_for_keys": False,
+            "auth_strategy": visit.login,
+            "disabled_algorithms": _WEAK,
+            "transport_factory": lambda sock, **options: visit.new_transport(sock, judge.types(), **options),
+        },
+    )
+    connection.client.set_missing_host_key_policy(judge)  # in place of fabric's, which accepts any key
+    visit.connection = connection
+    return connection
+
+
+def _host_key(transport: paramiko.Transport) -> HostKey:
+    key = transport.get_remote_server_key()
+    return HostKey(key.get_name(), key.get_base64())
+
+
+def _send(channel: paramiko.Channel, payload: bytes) -> None:
+    with suppress(OSError, EOFError, paramiko.SSHException):  # a script may end before it has read all
+        channel.sendall(payload)
+        channel.shutdown_write()
+
+
+def _receive(channel: paramiko.Channel, max_bytes: int) -> tuple[bytes, bytes, bool]:
+    """All of stdout up to `max_bytes`, the start of stderr, and whether stdout had more."""
+    out, err = bytearray(), bytearray()
+    waiting = select.poll()
+    waiting.register(channel.fileno(), select.POLLIN)
+    ended = False
+    while not ended:
+        ended = bool(
+            channel.eof_received or channel.closed
+        )  # asked before the last emptying
+        while channel.recv_ready():
+            out += channel.recv(_CHUNK_BYTES)
+            if len(out) > max_bytes:
+                return bytes(out[:max_bytes]), bytes(err), True
+        while channel.recv_stderr_ready():
+            got = channel.recv_stderr(_CHUNK_BYTES)
+            err += got[: STDERR_MAX_BYTES - len(err)]
+        if not ended:
+            waiting.poll(1000)
+    return bytes(out), bytes(err), False

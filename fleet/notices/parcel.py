@@ -1,0 +1,25 @@
+"""What passes between the courier and the child that sends: one document in, one out."""
+
+from msgspec import Struct
+
+
+class Parcel(Struct, frozen=True):
+    """One notice for one receiver. `url` is the secret itself: it goes by standard input and nowhere else.
+
+    `type` is info, success, warning or failure. After `limit_s` seconds the child ends itself.
+    """
+
+    url: str
+    title: str
+    body: str
+    type: str
+    event: str
+    limit_s: float
+
+
+class Receipt(Struct, frozen=True):
+    """How it went. `status` is sent, bad-url or failed; `says` is a line for a person, free of secrets."""
+
+    ok: bool
+    status: str
+    says: str

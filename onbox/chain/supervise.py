@@ -1,0 +1,124 @@
+"""How a command ended, as the kernel tells it to its parent: an exit status and a signal are never mixed up.
+
+The command keeps everything it would have without us: process group, session, descriptors, environment and
+signal dispositions. Whoever kills us loses the knowledge, never the command.
+"""
+
+import errno
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Dict, Iterable, NoReturn, Sequence, Tuple
+
+from onbox.fs import check_plain, sync_folder, write_durably
+
+NOT_FOUND = 127  # as every shell says it
+CANNOT_START = 125  # as env(1), timeout(1) and nohup(1) say that they themselves failed
+_SIGNAL_BASE = 128
+_FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_SET_BY_PYTHON = ("SIGPIPE", "SIGXFZ", "SIGXFSZ")  # ignored by every Python; a command must not inherit that
+
+
+def supervise(result: Path, command: Sequence[str]) -> int:
+    """The exit status to end with: the command's own, or 128 and its signal's number.
+
+    The file at `result` then holds `kind=exit|signal`, `value=N`, `core=0|1`. 125 and no such
+    file: the command could not be started. TERM, INT and HUP go on to the command.
+    """
+    try:
+        check_plain(result)
+        sync_folder(result.parent)  # a folder that is not there must be known before the command runs
+        result.unlink(missing_ok=True)  # an older result must never be taken for this one
+    except OSError as error:
+        return _cannot("use %s" % result, error)
+    waited = set(_FORWARDED) | {signal.SIGCHLD}
+    child_before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, the kernel would reap before us
+    mask_before = signal.pthread_sigmask(signal.SIG_BLOCK, waited)
+    reading, writing = os.pipe()
+    try:
+        pid = os.fork()
+    except OSError as error:
+        return _cannot("fork", error)
+    if pid == 0:
+        signal.signal(signal.SIGCHLD, child_before)
+        _become(command, writing, mask_before)
+    os.close(writing)
+    said = _read_all(reading)
+    if said:
+        os.waitpid(pid, 0)
+        return _not_started(result, command[0], int(said))
+    kind, value, core = _wait(pid, waited)
+    _write_result(result, kind, value, core)
+    return value if kind == "exit" else _SIGNAL_BASE + value
+
+
+def _become(command: Sequence[str], writing: int, mask: Iterable[int]) -> NoReturn:
+    """Never comes back: this process is the command, or it says why not and ends."""
+    try:
+        for name in _SET_BY_PYTHON:
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), signal.SIG_DFL)
+        for number in _FORWARDED:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        os.execvpe(command[0], list(command), _own_environment())  # noqa: S606 - a word list
+    except OSError as error:
+        os.write(writing, b"%d" % (error.errno or errno.EIO))
+    except ValueError:
+        os.write(writing, b"%d" % errno.EINVAL)
+    finally:
+        os._exit(CANNOT_START)
+
+
+def _own_environment() -> Dict[bytes, bytes]:
+    """The environment we were started with; a Python in the C locale puts LC_CTYPE into its own."""
+    environment = dict(os.environb)
+    stored = Path("/proc/self/environ").read_bytes().split(b"\0")
+    if not any(entry.startswith(b"LC_CTYPE=") for entry in stored):
+        environment.pop(b"LC_CTYPE", None)
+    return environment
+
+
+def _wait(pid: int, waited: Iterable[int]) -> Tuple[str, int, int]:
+    """How `pid` ended: kind, value, core. What we are told meanwhile is told to it."""
+    while True:
+        seen = signal.sigwaitinfo(waited)
+        if seen.si_signo != signal.SIGCHLD:
+            # What the kernel sends for a terminal reaches the command by itself: it is in the same group.
+            if seen.si_code <= 0:
+                os.kill(pid, seen.si_signo)
+            continue
+        ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
+        if ended is None:
+            continue
+        if ended.si_code == os.CLD_EXITED:
+            return "exit", ended.si_status, 0
+        return "signal", ended.si_status, int(ended.si_code == os.CLD_DUMPED)
+
+
+def _not_started(result: Path, name: str, number: int) -> int:
+    if number in (errno.ENOENT, errno.ENOTDIR):
+        print("babysit: command not found: %s" % name, file=sys.stderr)
+        _write_result(result, "exit", NOT_FOUND, 0)
+        return NOT_FOUND
+    return _cannot("run %s" % name, OSError(number, os.strerror(number)))
+
+
+def _write_result(path: Path, kind: str, value: int, core: int) -> None:
+    """Nothing comes back: a result that cannot be written is said; the exit status tells the most."""
+    try:
+        write_durably(path, b"kind=%s\nvalue=%d\ncore=%d\n" % (kind.encode(), value, core))
+    except OSError as error:
+        _cannot("write %s" % path, error)
+
+
+def _cannot(act: str, error: OSError) -> int:
+    print("babysit: cannot %s: %s" % (act, error.strerror or error), file=sys.stderr)
+    return CANNOT_START
+
+
+def _read_all(descriptor: int) -> bytes:
+    with os.fdopen(descriptor, "rb") as pipe:
+        return pipe.read()

@@ -1,0 +1,216 @@
+"""One run at one moment, with the questions that the decision table asks about it. Pure, no judgement."""
+
+from functools import cached_property
+
+from fleet.model.probe import Attempt, BoxFacts, Disk, End, Probe, Reachable, RunFacts, Unreachable
+from fleet.model.reading import Known, Missing
+from fleet.model.run import Run
+from patrol.history import History
+
+_LEAVING_S = 60.0
+_NOT_ASKED = Missing("the answer holds nothing on this run")
+_NOTHING = RunFacts(*[_NOT_ASKED] * 8)
+
+
+class Case:
+    """What is known about `run` when it is judged at `now` (host time). Box times meet box time only."""
+
+    def __init__(self, run: Run, probe: Probe, history: History, now: float) -> None:
+        self.run = run
+        self.probe = probe
+        self.history = history
+        self.now = now
+
+    @property
+    def away(self) -> Unreachable | None:
+        """Why the box did not answer, or None when it did."""
+        return self.probe if isinstance(self.probe, Unreachable) else None
+
+    @property
+    def box(self) -> BoxFacts | None:
+        """The box as a whole, when it answered."""
+        return self.probe.box if isinstance(self.probe, Reachable) else None
+
+    @property
+    def facts(self) -> RunFacts:
+        """The run as the box showed it; all Missing when nothing came."""
+        return (
+            self.probe.runs.get(self.run.run_id, _NOTHING) if isinstance(self.probe, Reachable) else _NOTHING
+        )
+
+    @property
+    def box_now(self) -> float:
+        """The box's clock at the look; host time when it did not answer."""
+        return self.box.now if self.box else self.now
+
+    # Records
+
+    @property
+    def attempt(self) -> Attempt | None:
+        """The newest attempt, when its record was read."""
+        return self.facts.attempt.value if isinstance(self.facts.attempt, Known) else None
+
+    @property
+    def end(self) -> End | None:
+        """The end record of the newest attempt; one of an earlier attempt is history."""
+        match self.facts.end, self.attempt:
+            case Known(value=End() as end), Attempt(number=number) if end.attempt == number:
+                return end
+        return None
+
+    @property
+    def records_read(self) -> bool:
+        """Whether attempt and end record were read, or are known not to be there."""
+        return isinstance(self.facts.attempt, Known) and isinstance(self.facts.end, Known)
+
+    @property
+    def records_went_back(self) -> bool:
+        """Whether the end record is of a later attempt than the attempt record, which no chain writes."""
+        match self.facts.end, self.facts.attempt:
+            case Known(value=End() as end), Known(value=attempt):
+                return attempt is None or end.attempt > attempt.number
+        return False
+
+    @property
+    def folder_absent(self) -> bool:
+        """Whether the run's folder is not on the box, and never was as far as we know."""
+        return isinstance(self.facts.exists, Known) and not self.facts.exists.value and not self.folder_gone
+
+    @property
+    def folder_gone(self) -> bool:
+        """Whether the run's folder is missing although it was there."""
+        was = self.run.launched or self.history.attempt is not None
+        return was and isinstance(self.facts.exists, Known) and not self.facts.exists.value
+
+    @property
+    def other_box(self) -> bool:
+        """Whether the box carries another id than the one this run was armed on."""
+        return (
+            self.box is not None
+            and self.run.box_id is not None
+            and isinstance(self.box.box_id, Known)
+            and self.box.box_id.value != self.run.box_id
+        )
+
+    @property
+    def rebooted(self) -> bool:
+        """Whether the kernel was started anew after this attempt."""
+        return (
+            self.box is not None
+            and self.attempt is not None
+            and isinstance(self.box.boot_id, Known)
+            and self.box.boot_id.value != self.attempt.boot
+        )
+
+    # What lives
+
+    @property
+    def chain_lives(self) -> bool:
+        """By its lock, or by its own pid among the run's processes (a lock file can be deleted under it)."""
+        return self.chain_held or (self.attempt is not None and self.attempt.pid in self.pids)
+
+    @property
+    def chain_held(self) -> bool:
+        """Whether the chain's lock was seen held."""
+        return isinstance(self.facts.locks, Known) and self.facts.locks.value.chain_held
+
+    @property
+    def stage_held(self) -> bool:
+        """Whether the stage lock was seen held."""
+        return isinstance(self.facts.locks, Known) and self.facts.locks.value.stage_held
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Living processes proven to be the run's; empty too when they could not be searched."""
+        return (
+            tuple(alive.pid for alive in self.facts.alive.value)
+            if isinstance(self.facts.alive, Known)
+            else ()
+        )
+
+    @property
+    def others(self) -> tuple[int, ...]:
+        """Living processes of the run apart from the chain itself."""
+        return tuple(pid for pid in self.pids if self.attempt is None or pid != self.attempt.pid)
+
+    @property
+    def liveness_read(self) -> bool:
+        """Whether it is known what lives: by the locks, and by a search unless the chain runs."""
+        if isinstance(self.facts.locks, Missing):
+            return False
+        return isinstance(self.facts.alive, Known) or (self.chain_held and self.end is None)
+
+    @property
+    def something_lives(self) -> bool:
+        """Whether anything but a chain that is just leaving lives of the run."""
+        if self.others:
+            return True
+        leaving = self.end is not None and self.box_now - self.end.ended_at < _LEAVING_S
+        if self.chain_lives:
+            # Locks are asked before the records are read: the chain may have ended in between.
+            return bool(self.pids) and not leaving
+        return self.stage_held and not leaving
+
+    # Progress
+
+    @property
+    def progress_read(self) -> bool:
+        """Whether everything that could show an advance was read."""
+        readings = (self.facts.log, self.facts.artifacts, self.facts.markers)
+        return all(isinstance(reading, Known) for reading in readings)
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the newest advance, at least; 0 when there was none to count from."""
+        at = self.history.advanced_at
+        return max(0.0, self.box_now - at) if at is not None else 0.0
+
+    @property
+    def silent(self) -> bool:
+        """Whether there was no advance for longer than the run allows."""
+        return self.silent_s >= self.run.spec.stall_after_s
+
+    @property
+    def breathing(self) -> bool:
+        """Whether heartbeats came after the newest advance, the last of them lately."""
+        breath, advance = self.history.breath_at, self.history.advanced_at
+        if breath is None or advance is None or breath <= advance:
+            return False
+        return self.box_now - breath < self.run.spec.stall_after_s
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since this attempt started, by the box's clock."""
+        return max(0.0, self.box_now - self.attempt.started_at) if self.attempt else 0.0
+
+    @property
+    def silent_start(self) -> bool:
+        """Whether the attempt is young and has said nothing yet."""
+        return self.age_s < self.run.spec.start_grace_s and self.history.last_line is None
+
+    @property
+    def armed_s(self) -> float:
+        """Seconds since the run was armed, by the host's clock."""
+        return max(0.0, self.now - self.run.armed_at)
+
+    # Room
+
+    @cached_property
+    def full_disks(self) -> tuple[Disk, ...]:
+        """Mounts over the box's limit, in bytes or in inodes."""
+        if self.box is None or isinstance(self.box.disks, Missing):
+            return ()
+        limit = self.run.box.disk_pct_max
+        return tuple(
+            disk for disk in self.box.disks.value if max(disk.used_pct, disk.inode_used_pct or 0.0) >= limit
+        )
+
+    def disk_label(self, disk: Disk) -> str:
+        """A name for a mount that is ours to say: the folder that was asked for, never the box's word."""
+        return disk.path if disk.path == self.run.spec.cwd else "the state folder"
+
+    def stage_label(self, stage: str | None) -> str:
+        """A stage's name by its number, as the spec has it; never the box's word."""
+        number = int(stage[:2]) if stage and stage[:2].isdigit() else 0
+        stages = self.run.spec.stages
+        return stages[number - 1].name if 0 < number <= len(stages) else "an unknown stage"

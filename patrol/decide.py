@@ -1,0 +1,63 @@
+"""The one place where health is decided: a walk over the table, and the reasons beside it. Pure."""
+
+from collections.abc import Iterable
+
+from msgspec.structs import replace
+
+from fleet.errors import TICK_PRECEDENCE
+from fleet.model.probe import Probe
+from fleet.model.run import Run
+from fleet.model.verdict import Progress, Verdict
+from patrol.case import Case
+from patrol.evidence import evidence
+from patrol.history import History
+from patrol.says import Words, eta_s
+from patrol.table import TABLE, Row
+
+
+def decide(run: Run, probe: Probe, history: History, now: float) -> Verdict:
+    """How `run` is. `history` has this very look folded in; `now` is host time, and so is `since`."""
+    case = Case(run, probe, history, now)
+    row = first_match(case)
+    words = Words(case)
+    return Verdict(
+        run_id=run.run_id,
+        run=run.name,
+        box=run.box.name,
+        row=row.id,
+        health=row.health,
+        severity=row.severity,
+        exit_code=row.exit_code,
+        summary=" · ".join(filled(row.says, words)),
+        since=now,
+        facts_at=history.facts_at if case.away else probe.at,
+        attempt=case.attempt.number if case.attempt else history.attempt,
+        evidence=evidence(case),
+        next=tuple(filled(row.next, words)),
+        progress=_progress(case),
+        last_line=history.last_line,
+    )
+
+
+def first_match(case: Case) -> Row:
+    """The row that decides `case`; the last row matches everything."""
+    return next(row for row in TABLE if row.when(case))
+
+
+def tick_exit(verdicts: Iterable[Verdict]) -> int:
+    """The exit code of a tick with these verdicts: the most pressing of theirs."""
+    codes = {verdict.exit_code for verdict in verdicts}
+    return next((code for code in TICK_PRECEDENCE if code in codes), 0)
+
+
+def filled(pieces: Iterable[str], words: Words) -> list[str]:
+    """`pieces` with their words filled in, without those that came out empty."""
+    return [text for text in (piece.format(c=words) for piece in pieces) if text]
+
+
+def _progress(case: Case) -> Progress | None:
+    progress = case.history.progress
+    last_step_at = progress.last_step_at or case.history.advanced_at
+    if last_step_at is None and progress == Progress():
+        return None
+    return replace(progress, last_step_at=last_step_at, eta_s=eta_s(case) if case.chain_lives else None)

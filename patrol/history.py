@@ -1,0 +1,220 @@
+"""What is remembered of a run from tick to tick, and how one more look changes it. Pure.
+
+An advance is a new line of the log that is no heartbeat, a newer artifact, a new marker or a new attempt.
+When it happened is known only as an upper bound (the file's own time), so a silence lasts at least as long
+as we say.
+"""
+
+from collections.abc import Sequence
+from statistics import median
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from fleet.model.probe import Attempt, LogSlice, Probe, RunFacts, Unreachable
+from fleet.model.reading import Known
+from fleet.model.run import Run
+from fleet.model.verdict import Progress
+from patrol.progress import RANK, LogNews, read_news
+
+_STEP_TIMES_KEPT = 15
+_RECENT_KEPT = 20
+CLOCK_STEP_S = 60.0
+
+
+class History(Struct, frozen=True):
+    """Everything later ticks need of the earlier ones; stored as JSON. The defaults mean "never seen".
+
+    `log_offset` is where the next slice begins (the start of an unfinished line), `log_size` how far
+    the log was read. `advanced_at` is box time of the newest advance at the latest, `advanced_by` what
+    it was. `breath_at` is box time of the newest log bytes that were heartbeats only. `recent` are the
+    last 20 step counts, oldest first. `crash_lines` and `oom_kills` count from this attempt's start.
+    `seen_as` is the newest look in a word; `facts_at` its host time, `skew_s` the box's clock then.
+    """
+
+    attempt: int | None = None
+    log_id: str | None = None
+    log_offset: int = 0
+    log_size: int = 0
+    progress: Progress = Progress()
+    advanced_at: float | None = None
+    advanced_by: str | None = None
+    breath_at: float | None = None
+    artifact_at: float | None = None
+    markers: int = 0
+    last_line: str | None = None
+    step_times: tuple[float, ...] = ()
+    recent: tuple[int, ...] = ()
+    crash_lines: int = 0
+    oom_base: int | None = None
+    oom_kills: int = 0
+    link_failures: int = 0
+    link_since: float | None = None
+    seen_as: str | None = None
+    facts_at: float | None = None
+    skew_s: float | None = None
+
+
+def fold(history: History, run: Run, probe: Probe, now: float) -> History:
+    """`history` and one more look at `run`; `now` is host time."""
+    if isinstance(probe, Unreachable):
+        since = now if history.link_since is None else history.link_since
+        return replace(history, link_failures=history.link_failures + 1, link_since=since)
+    history = _clock_step(history, probe.skew_s)
+    history = replace(history, link_failures=0, link_since=None, facts_at=probe.at, skew_s=probe.skew_s)
+    facts = probe.runs.get(run.run_id)
+    if facts is None:
+        return history
+    box_now = probe.box.now
+    history = _attempt(history, facts, box_now)
+    history = _markers(history, facts, box_now)
+    history = _artifacts(history, facts, box_now)
+    match facts.log:
+        case Known(value=slice_):
+            history = _log(history, run, slice_, box_now)
+    match probe.box.memory:
+        case Known(value=memory) if memory.oom_kill_count is not None:
+            base = memory.oom_kill_count if history.oom_base is None else history.oom_base
+            history = replace(history, oom_base=base, oom_kills=max(0, memory.oom_kill_count - base))
+    return replace(history, seen_as=_seen_as(facts) or history.seen_as)
+
+
+def _clock_step(history: History, skew_s: float) -> History:
+    """All remembered box times moved along when the box's clock was set by more than a minute."""
+    step = skew_s - (skew_s if history.skew_s is None else history.skew_s)
+    if abs(step) < CLOCK_STEP_S:
+        return history
+
+    def moved(at: float | None) -> float | None:
+        return None if at is None else at + step
+
+    return replace(
+        history,
+        advanced_at=moved(history.advanced_at),
+        breath_at=moved(history.breath_at),
+        artifact_at=moved(history.artifact_at),
+        progress=replace(history.progress, last_step_at=moved(history.progress.last_step_at)),
+    )
+
+
+def _advance(history: History, at: float, by: str, box_now: float) -> History:
+    """The newest advance is at `at`, or was later already. A file's time in the future is taken as now."""
+    at = min(at, box_now)
+    if history.advanced_at is not None and history.advanced_at >= at:
+        return history
+    return replace(history, advanced_at=at, advanced_by=by)
+
+
+def _attempt(history: History, facts: RunFacts, box_now: float) -> History:
+    match facts.attempt:
+        case Known(value=Attempt() as attempt) if attempt.number != history.attempt:
+            fresh = replace(
+                history,
+                attempt=attempt.number,
+                progress=Progress(),
+                advanced_at=None,
+                advanced_by=None,
+                breath_at=None,
+                last_line=None,
+                step_times=(),
+                crash_lines=0,
+                oom_base=None,
+                oom_kills=0,
+            )
+            return _advance(fresh, attempt.started_at, "attempt", box_now)
+    return history
+
+
+def _markers(history: History, facts: RunFacts, box_now: float) -> History:
+    match facts.markers:
+        case Known(value=markers) if len(markers) > history.markers:
+            newest = max(marker.ended_at for marker in markers)
+            return _advance(replace(history, markers=len(markers)), newest, "marker", box_now)
+    return history
+
+
+def _artifacts(history: History, facts: RunFacts, box_now: float) -> History:
+    match facts.artifacts:
+        case Known(value=(newest, *_)) if history.artifact_at is None or newest.mtime > history.artifact_at:
+            return _advance(replace(history, artifact_at=newest.mtime), newest.mtime, "artifact", box_now)
+    return history
+
+
+def _log(history: History, run: Run, slice_: LogSlice, box_now: float) -> History:
+    same = slice_.file_id == history.log_id and slice_.size_bytes >= history.log_size
+    if same and slice_.size_bytes == history.log_size:
+        return history
+    from_ = history.log_offset if same else 0
+    own = (
+        slice_.data.rpartition(b"== attempt %d of run " % history.attempt)[2]
+        if history.attempt
+        else slice_.data
+    )
+    news = read_news(own, run.spec.heartbeat, skip_first=slice_.start > from_)
+    # A line without its end is judged when it has one, unless it is a bar that moved, or it grew through a
+    # whole tick; the cut half of a heartbeat must not count as an advance.
+    grew = same and slice_.start == from_ and news.lines + news.heartbeats == 0 and history.log_size > from_
+    moved = _moved(history.progress, news)
+    advanced = news.lines > 0 or (news.open_step and moved) or (grew and news.last_line is not None)
+    advanced = advanced or (slice_.start > from_ and news.lines + news.heartbeats == 0)
+    history = replace(
+        history,
+        log_id=slice_.file_id,
+        log_size=slice_.size_bytes,
+        log_offset=slice_.size_bytes - min(news.tail_bytes, slice_.size_bytes),
+        last_line=news.last_line or history.last_line,
+        crash_lines=history.crash_lines + news.crash_lines,
+    )
+    at = min(slice_.mtime, box_now)
+    if not advanced:
+        return replace(history, breath_at=at) if news.heartbeats else history
+    history = _advance(history, at, "log", box_now)
+    return _step(history, news.progress, at) if news.progress else history
+
+
+def _moved(old: Progress, news: LogNews) -> bool:
+    new = news.progress
+    return new is not None and (new.unit, new.index, new.values) != (old.unit, old.index, old.values)
+
+
+def _step(history: History, new: Progress, at: float) -> History:
+    """`history` at the step that the log names. A finer unit than the known one only renews the values."""
+    old = history.progress
+    if new.unit is None or RANK[new.unit] < RANK.get(old.unit or "", 0):
+        return replace(history, progress=replace(old, values=new.values or old.values))
+    if (new.unit, new.index) == (old.unit, old.index):
+        return replace(
+            history, progress=replace(old, total=new.total or old.total, values=new.values or old.values)
+        )
+    times: Sequence[float] = history.step_times if new.unit == old.unit else ()
+    same_count = new.unit == old.unit and new.index is not None and old.index is not None
+    if same_count and old.last_step_at is not None and at > old.last_step_at:
+        steps = (new.index or 0) - (old.index or 0)
+        if steps > 0:
+            times = (*times, (at - old.last_step_at) / steps)[-_STEP_TIMES_KEPT:]
+    total = new.total or (old.total if new.unit == old.unit else None)
+    recent = (*history.recent, new.index)[-_RECENT_KEPT:] if new.index is not None else history.recent
+    progress = replace(
+        new,
+        total=total,
+        values=new.values or old.values,
+        last_step_at=at,
+        usual_step_s=median(times) if times else None,
+    )
+    return replace(history, progress=progress, step_times=tuple(times), recent=recent)
+
+
+def _seen_as(facts: RunFacts) -> str | None:
+    """The look in a word, None when the records could not be read."""
+    match facts:
+        case RunFacts(exists=Known(value=False)):
+            return "without its folder"
+        case RunFacts(attempt=Known(value=None)):
+            return "not started yet"
+        case RunFacts(attempt=Known(value=attempt), end=Known(value=end)) if (
+            attempt and end and end.attempt == attempt.number
+        ):
+            return {"done": "finished"}.get(end.state, end.state)
+        case RunFacts(locks=Known(value=locks), attempt=Known(), end=Known()):
+            return "running" if locks.chain_held else "without its chain"
+    return None

@@ -1,0 +1,241 @@
+"""Verdicts as people and programs read them: one line a run, one document, one table. Pure text.
+
+What a box wrote stands only in `untrusted_…` fields, or quoted at the end of a line, made harmless.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from fleet.model.run import Run
+from fleet.model.verdict import Health, Progress, Severity, Verdict
+from fleet.text.say import ago, duration, plural
+from fleet.text.untrusted import render_untrusted
+
+SCHEMA = "babysit.patrol/1"
+_UNKNOWN = "\N{EN DASH}"
+_BARS = "▁▂▃▄▅▆▇█"
+_BARS_SHOWN = 5
+_NAME_COLUMN_MAX = 20
+_LAST_LINE_CHARS = 200
+_QUOTED = frozenset({Health.FAILED, Health.STALLED, Health.VANISHED, Health.ORPHANED, Health.INTERRUPTED})
+
+
+def lines(verdicts: Sequence[Verdict], now: float, width: int = 80) -> list[str]:
+    """A line a run, with more lines below it where somebody is needed; none is wider than `width`.
+
+    A run that needs somebody has its health in capitals and is followed by `why ROW` and the next command.
+    """
+    names = _column([verdict.run for verdict in verdicts])
+    boxes = _column([verdict.box for verdict in verdicts])
+    indent = names + 3
+    text: list[str] = []
+    for verdict in verdicts:
+        needs = verdict.severity is Severity.PAGE
+        health = verdict.health.upper() if needs else verdict.health.value
+        head = f"{_cut(verdict.run, names):<{names}}   {_cut(verdict.box, boxes):<{boxes}}  {health:<11} "
+        pieces = [piece for piece in verdict.summary.split(" · ") if piece]
+        text += _wrapped(head, [*pieces, _age(verdict, now)], indent, width)
+        if needs:
+            command = verdict.next[0] if verdict.next else ""
+            why = f"{'':<{indent}}why {verdict.row:<15} next: {command}"
+            text += (
+                [why]
+                if len(why) <= width
+                else [f"{'':<{indent}}why {verdict.row}", *_command(command, indent, width)]
+            )
+        if verdict.last_line and verdict.health in _QUOTED:
+            text.append(_quoted(verdict.last_line, indent, width))
+    return text
+
+
+def summary(verdicts: Sequence[Verdict]) -> str:
+    """`3 runs, 1 needs you`."""
+    need = sum(verdict.severity is Severity.PAGE for verdict in verdicts)
+    return f"{plural(len(verdicts), 'run')}, {need or 'none'} need{'' if need > 1 else 's'} you"
+
+
+def document(
+    verdicts: Sequence[Verdict],
+    *,
+    at: float | None,
+    cursor: str | None,
+    exit_code: int,
+    errors: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """The one JSON document of a tick. null stands for what is not known; times are ISO 8601 in UTC."""
+    return {
+        "schema": SCHEMA,
+        "ok": not errors,
+        "at": iso(at),
+        "exit_code": exit_code,
+        "cursor": cursor,
+        "summary": summary(verdicts),
+        "runs": [_run(verdict) for verdict in verdicts],
+        "errors": list(errors),
+    }
+
+
+def iso(at: float | None) -> str | None:
+    """Epoch seconds as `2026-11-22T03:03:02+00:00`; None for None and for what no calendar holds."""
+    try:
+        return None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+    except (OverflowError, ValueError, OSError):
+        return None
+
+
+def rings(histories: Mapping[str, bytes]) -> dict[str, tuple[int, ...]]:
+    """The recent step counts of each run, oldest first, from the histories as they are stored."""
+    return {run_id: msgspec.json.decode(stored, type=_Ring).recent for run_id, stored in histories.items()}
+
+
+def status_table(
+    runs: Sequence[Run],
+    verdicts: Mapping[str, Verdict],
+    recent: Mapping[str, tuple[int, ...]],
+    armed: Sequence[str],
+    now: float,
+    *,
+    width: int = 80,
+) -> list[str]:
+    """What the last tick knew, a line a run below a heading; AGE is the age of the facts."""
+    head = ("RUN", "BOX", "STATE", "AGE", "PROGRESS", "ETA", "GPU", "ARMED")
+    watch = ", ".join(armed) or _UNKNOWN
+    rows = [
+        head,
+        *(_cells(run, verdicts.get(run.run_id), recent.get(run.run_id, ()), watch, now) for run in runs),
+    ]
+    widths = [min(max(len(row[column]) for row in rows), _NAME_COLUMN_MAX) for column in range(len(head))]
+    return [
+        "  ".join(_cut(cell, size).ljust(size) for cell, size in zip(row, widths, strict=True))[
+            :width
+        ].rstrip()
+        for row in rows
+    ]
+
+
+def sparkline(counts: Sequence[int]) -> str:
+    """The last five counts as bars between the least and the most of them; empty without any."""
+    shown = counts[-_BARS_SHOWN:]
+    if not shown:
+        return ""
+    low, high = min(shown), max(shown)
+    if high == low:
+        return _BARS[4] * len(shown)
+    return "".join(_BARS[1 + (count - low) * 5 // (high - low)] for count in shown)
+
+
+class _Ring(Struct):
+    recent: tuple[int, ...] = ()
+
+
+def _run(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "run": verdict.run,
+        "id": verdict.run_id,
+        "box": verdict.box,
+        "health": verdict.health.value,
+        "row": verdict.row,
+        "severity": verdict.severity.value,
+        "since": iso(verdict.since),
+        "facts_at": iso(verdict.facts_at),
+        "attempt": verdict.attempt,
+        "progress": _progress(verdict.progress),
+        "evidence": [
+            {"source": seen.source, "observed_at": iso(seen.observed_at), "says": seen.says}
+            for seen in verdict.evidence
+        ],
+        "untrusted_last_line": (
+            None if verdict.last_line is None else render_untrusted(verdict.last_line, _LAST_LINE_CHARS)
+        ),
+        "next": list(verdict.next),
+    }
+
+
+def _progress(progress: Progress | None) -> dict[str, Any] | None:
+    if progress is None:
+        return None
+    return {
+        "index": progress.index,
+        "total": progress.total,
+        "unit": progress.unit,
+        "eta_s": progress.eta_s,
+        "last_step_at": iso(progress.last_step_at),
+        "usual_step_s": progress.usual_step_s,
+    }
+
+
+def _cells(
+    run: Run, verdict: Verdict | None, recent: Sequence[int], watch: str, now: float
+) -> tuple[str, str, str, str, str, str, str, str]:
+    if verdict is None:
+        return (run.name, run.box.name, "not seen yet", _UNKNOWN, _UNKNOWN, _UNKNOWN, _UNKNOWN, watch)
+    state = verdict.health.upper() if verdict.severity is Severity.PAGE else verdict.health.value
+    age = _UNKNOWN if verdict.facts_at is None else duration(now - verdict.facts_at)
+    progress = verdict.progress or Progress()
+    steps = _UNKNOWN
+    if progress.index is not None:
+        total = f"/{progress.total}" if progress.total else ""
+        steps = f"{sparkline(recent)} {progress.index}{total}".strip()
+    eta = duration(progress.eta_s) if progress.eta_s is not None else "?" if progress.total else _UNKNOWN
+    gpu = next(
+        (seen.says for seen in verdict.evidence if seen.source == "gpu" and seen.says[:4] == "GPU "), _UNKNOWN
+    )
+    gpu = gpu.partition(",")[0].removeprefix("GPU ")
+    return (run.name, run.box.name, state, age, steps, eta, gpu, watch)
+
+
+def _age(verdict: Verdict, now: float) -> str:
+    if verdict.facts_at is None:
+        return "no facts yet"
+    return ago(now - verdict.facts_at)
+
+
+def _wrapped(head: str, pieces: Iterable[str], indent: int, width: int) -> list[str]:
+    """`head` and the pieces with ` · ` between them; a piece that does not fit begins a line of its own."""
+    out: list[str] = []
+    line, empty = head, True
+    for piece in pieces:
+        if not empty and len(line) + 3 + len(piece) <= width:
+            line += f" · {piece}"
+            continue
+        if not empty:
+            out.append(line)
+            line = " " * indent
+        for number, word in enumerate(piece.split(" ")):
+            gap = "" if number == 0 or not line.strip() else " "
+            if line.strip() and len(line) + len(gap) + len(word) > width:
+                out.append(line)
+                line, gap = " " * indent, ""
+            while len(line) + len(gap) + len(word) > width:
+                room = max(1, width - len(line))
+                out.append((line + word[:room]).rstrip())
+                line, word, gap = " " * indent, word[room:], ""  # noqa: PLW2901 - what is left of a long word
+            line += gap + word
+        empty = False
+    return [line.rstrip() for line in [*out, line]]
+
+
+def _command(command: str, indent: int, width: int) -> list[str]:
+    """A command whole on one line where that fits; a longer one is not cut, but begins at the margin."""
+    line = f"{'':<{indent}}next: {command}"
+    if len(line) <= width:
+        return [line]
+    return _wrapped(" " * indent, [f"next: {command}"], indent, width)
+
+
+def _quoted(text: str, indent: int, width: int) -> str:
+    room = max(8, width - indent - len('last line ""'))
+    shown = render_untrusted(text, _LAST_LINE_CHARS)
+    return f'{"":<{indent}}last line "{_cut(shown, room)}"'
+
+
+def _column(names: Sequence[str]) -> int:
+    return min(max(map(len, names), default=0), _NAME_COLUMN_MAX)
+
+
+def _cut(text: str, size: int) -> str:
+    return text if len(text) <= size else text[: size - 1] + "…"

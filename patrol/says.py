@@ -1,0 +1,277 @@
+"""The words in which the table's rows speak of a case. Pure; closed values and figures only."""
+
+import re
+import signal
+
+from fleet.model.probe import Cause, Disk
+from fleet.model.reading import Known
+from fleet.text.quote import sh
+from fleet.text.say import ago, duration, plural
+from patrol.case import Case
+
+_CAUSES = {
+    Cause.RESOLVE: "its name has no address",
+    Cause.REFUSED: "nothing listens on the port",
+    Cause.NO_ROUTE: "the network cannot reach it",
+    Cause.TIMEOUT_CONNECT: "no answer to TCP",
+    Cause.TIMEOUT_BANNER: "port open but no SSH",
+    Cause.TIMEOUT_HANDSHAKE: "it went silent while greeting",
+    Cause.TIMEOUT_COMMAND: "logged in, but no whole answer in its time",
+    Cause.CUT: "the link was cut in the answer",
+    Cause.THROTTLED: "sshd closes at the greeting (too many logins, or a gateway's limit)",
+    Cause.PROTOCOL: "what answers on the port is no SSH",
+    Cause.AUTH: "the box refused our key",
+    Cause.HOSTKEY_UNKNOWN: "its host key is not known yet",
+    Cause.HOSTKEY_CHANGED: "its host key changed",
+}
+_FAILED_WHY = {
+    "cannot-stamp": "the stage ended well, but its marker could not be written",
+    "marker-target": "what stands in the marker's place is no plain file",
+    "disk": "the disk has no room for the records",
+    "cwd": "its working folder cannot be entered",
+}
+_FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/=]{20,64}")
+_PIDS_SHOWN = 5
+_SIGNAL_BASE = 128
+_ENDINGS = {1: "st", 2: "nd", 3: "rd"}
+
+
+class Words:
+    """One case in words; rows name these in their `says` and `next`. An empty word leaves its piece out."""
+
+    def __init__(self, case: Case) -> None:
+        self._case = case
+        self._end = case.end
+        self._progress = case.history.progress
+
+    # The box and the link
+
+    @property
+    def run(self) -> str:
+        """The run's name, as a word of a shell."""
+        return sh(self._case.run.name)
+
+    @property
+    def box(self) -> str:
+        """The box's name, as a word of a shell."""
+        return sh(self._case.run.box.name)
+
+    @property
+    def ssh(self) -> str:
+        """What to type after `ssh` to reach the box."""
+        spec = self._case.run.box
+        port = f"-p {spec.port} " if spec.port else ""
+        return port + sh(f"{spec.user}@{spec.host}" if spec.user else spec.host)
+
+    @property
+    def cause(self) -> str:
+        """Why the box did not answer."""
+        return _CAUSES[self._case.away.cause] if self._case.away else ""
+
+    @property
+    def ticks(self) -> str:
+        """How many looks in a row failed: `2nd tick`; empty for the first."""
+        count = self._case.history.link_failures
+        ending = "th" if count % 100 in {11, 12, 13} else _ENDINGS.get(count % 10, "th")
+        return f"{count}{ending} tick" if count > 1 else ""
+
+    @property
+    def last_seen(self) -> str:
+        """What was seen last, and when."""
+        history = self._case.history
+        if history.facts_at is None:
+            return "never seen yet"
+        return f"last seen {history.seen_as or 'there'} {ago(self._case.now - history.facts_at)}"
+
+    @property
+    def trust(self) -> str:
+        """The command that accepts the offered key, with its fingerprint when it looks like one."""
+        offered = (self._case.away.offered if self._case.away else None) or ""
+        wanted = f" --fingerprint {offered}" if _FINGERPRINT.fullmatch(offered) else ""
+        return f"babysit trust {self.box}{wanted}"
+
+    @property
+    def keys(self) -> str:
+        """Known and offered fingerprints, where both are known."""
+        away = self._case.away
+        known, offered = (away.known or "", away.offered or "") if away else ("", "")
+        if not (_FINGERPRINT.fullmatch(known) and _FINGERPRINT.fullmatch(offered)):
+            return ""
+        return f"known {known}, offered {offered}"
+
+    # Progress
+
+    @property
+    def step(self) -> str:
+        """`epoch 37/90`, `step 400`."""
+        progress = self._progress
+        if progress.index is None:
+            return ""
+        return f"{progress.unit} {progress.index}" + (f"/{progress.total}" if progress.total else "")
+
+    @property
+    def after(self) -> str:
+        """`after epoch 52`."""
+        return f"after {self.step}" if self.step else ""
+
+    @property
+    def values(self) -> str:
+        """`loss 0.412, lr 0.001`: names of a closed set, figures as they were printed."""
+        return ", ".join(f"{name} {number}" for name, number in self._progress.values[:2])
+
+    @property
+    def eta(self) -> str:
+        """`ETA 3 h 10 min`."""
+        left_s = eta_s(self._case)
+        return "" if left_s is None else f"ETA {duration(left_s)}"
+
+    @property
+    def gpu(self) -> str:
+        """`GPU 94 %`, or the devices' figures side by side."""
+        box = self._case.box
+        if box is None or not isinstance(box.gpus, Known) or not box.gpus.value:
+            return ""
+        return "GPU " + "/".join(f"{gpu.util_pct:.0f}" for gpu in box.gpus.value[:8]) + " %"
+
+    @property
+    def silent(self) -> str:
+        """How long there was no advance, at least."""
+        return duration(self._case.silent_s)
+
+    @property
+    def silent_what(self) -> str:
+        """What did not advance: `step` where the log names steps, else `line`."""
+        return "step" if self._progress.index is not None else "line"
+
+    @property
+    def usual(self) -> str:
+        """`usual: 40 s`."""
+        usual_s = self._progress.usual_step_s
+        return f" (usual: {duration(usual_s)})" if usual_s else ""
+
+    @property
+    def still(self) -> str:
+        """What else was looked at and is as still."""
+        return (
+            "log, artifacts and markers still" if self._case.run.spec.artifacts else "log and markers still"
+        )
+
+    @property
+    def breath(self) -> str:
+        """When the newest heartbeat came."""
+        at = self._case.history.breath_at
+        return "" if at is None else f"heartbeat {ago(self._case.box_now - at)}"
+
+    @property
+    def age(self) -> str:
+        """How long this attempt is running."""
+        return duration(self._case.age_s)
+
+    @property
+    def armed(self) -> str:
+        """When the run was armed."""
+        return ago(self._case.armed_s)
+
+    # The end, and what is left
+
+    @property
+    def stage(self) -> str:
+        """The stage that the end record names."""
+        return self._case.stage_label(self._end.stage) if self._end else ""
+
+    @property
+    def exit(self) -> str:
+        """The failing stage's status, and what it may stand for."""
+        rc = self._end.rc if self._end else None
+        if rc is None:
+            return "without a status"
+        if _SIGNAL_BASE < rc <= _SIGNAL_BASE + 64:
+            return f"with status {rc} (as after signal {rc - _SIGNAL_BASE}, which was not told apart)"
+        return f"with status {rc}"
+
+    @property
+    def signal(self) -> str:
+        """`SIGKILL (9)`."""
+        number = (self._end.signal if self._end else None) or 0
+        names = {int(known): known.name for known in signal.Signals}
+        return f"{names.get(number, 'signal')} ({number})"
+
+    @property
+    def why(self) -> str:
+        """Why the records could not be written."""
+        return _FAILED_WHY.get(self._end.why, "it says no reason") if self._end else ""
+
+    @property
+    def oom(self) -> str:
+        """How often the kernel killed for memory since this attempt started."""
+        kills = self._case.history.oom_kills
+        return (
+            f"the kernel killed {plural(kills, 'process').replace('ss' + 's', 'sses')} for memory"
+            if kills
+            else ""
+        )
+
+    @property
+    def attempt(self) -> str:
+        """`attempt 2`."""
+        return f"attempt {self._case.attempt.number}" if self._case.attempt else "no attempt"
+
+    @property
+    def ended(self) -> str:
+        """When the attempt ended."""
+        return f"ended {ago(self._case.box_now - self._end.ended_at)}" if self._end else ""
+
+    @property
+    def took(self) -> str:
+        """How long the attempt took."""
+        return f"took {duration(self._end.ended_at - self._end.started_at)}" if self._end else ""
+
+    @property
+    def alive(self) -> str:
+        """The pids that live, the first five."""
+        pids = self._case.others or self._case.pids
+        if not pids:
+            return "something that holds its lock" if self._case.stage_held else ""
+        more = f" and {len(pids) - _PIDS_SHOWN} more" if len(pids) > _PIDS_SHOWN else ""
+        return f"pid {', '.join(str(pid) for pid in pids[:_PIDS_SHOWN])}{more}"
+
+    @property
+    def alive_too(self) -> str:
+        """What lives although the run failed."""
+        return f"still alive: {self.alive}" if self._case.something_lives else ""
+
+    @property
+    def left(self) -> str:
+        """The pids that the end record names as left over."""
+        pids = self._end.leftovers if self._end else ()
+        more = f" and {len(pids) - _PIDS_SHOWN} more" if len(pids) > _PIDS_SHOWN else ""
+        return f"pid {', '.join(str(pid) for pid in pids[:_PIDS_SHOWN])}{more}" if pids else "processes"
+
+    @property
+    def rebooted(self) -> str:
+        """When the box was started anew."""
+        box = self._case.box
+        return ago(box.uptime_s.value) if box and isinstance(box.uptime_s, Known) else "at an unknown time"
+
+    @property
+    def full(self) -> str:
+        """The mounts over their limit."""
+        return ", ".join(full_words(self._case, disk) for disk in self._case.full_disks)
+
+
+def full_words(case: Case, disk: Disk) -> str:
+    """`the state folder's disk is 97 % full`, with inodes when those are the fuller ones."""
+    inodes = disk.inode_used_pct or 0.0
+    label = case.disk_label(disk)
+    if inodes > disk.used_pct:
+        return f"{inodes:.0f} % of the inodes at {label} are used"
+    return f"the disk of {label} is {disk.used_pct:.0f} % full"
+
+
+def eta_s(case: Case) -> float | None:
+    """Seconds to the last step at the usual pace; None when that is not known, or the run is silent."""
+    progress = case.history.progress
+    if progress.total is None or progress.index is None or progress.usual_step_s is None or case.silent:
+        return None
+    since = case.box_now - (progress.last_step_at or case.box_now)
+    return max(0.0, (progress.total - progress.index) * progress.usual_step_s - since)

@@ -1,0 +1,97 @@
+# What this box has, for one run to be armed: tools, room, identities. Makes the state folder and the box's id;
+# changes nothing else. Request: state lockdir cwd run onbox newid. After frame.sh and ground.sh.
+began=$(date +%s.%N)
+
+bounded() {                       # bounded SECONDS CMD...: never longer, with or without timeout(1)
+  limit=$1; shift
+  if command -v timeout >/dev/null 2>&1; then timeout -k 1 "$limit" "$@"; return; fi
+  "$@" & child=$!
+  {
+    while [ "$limit" -gt 0 ] && kill -0 "$child"; do sleep 1; limit=$((limit - 1)); done
+    [ "$limit" -gt 0 ] || kill -9 "$child"
+  } </dev/null >/dev/null 2>&1 &
+  wait "$child"
+}
+say() { section "$1" - "$2" "$3"; }
+tool() {                          # tool NAME: its path; no section when it is not there
+  found=$(command -v "$1" 2>/dev/null) || return 0
+  case $found in /*) say "$1" 0 "$found" ;; esac
+}
+nearest() {                       # nearest FOLDER: sets near to it, or to the first folder above it that exists
+  near=$1
+  while [ ! -d "$near" ]; do near=${near%/*}; near=${near:-/}; done
+}
+fs_of() {                         # fs_of FOLDER: its file system's type as the kernel names it
+  mount=$(bounded 5 df -Pk "$1" 2>/dev/null | sed -n '2s/.*% *//p') fs=''
+  while read -r _ at type _; do [ "$at" != "$mount" ] || fs=$type; done </proc/mounts
+  [ -n "$fs" ] || fs=$(bounded 5 stat -f -c %T "$1" 2>/dev/null) || fs=''
+  printf %s "$fs"
+}
+writable() {                      # writable FOLDER: made, ours, 0700, and a block can be written there
+  mkdir -p "$1" || return
+  [ -O "$1" ] || { echo "$1 belongs to another user"; return 1; }
+  chmod 700 "$1" || return
+  dd if=/dev/zero of="$1/.try.$short" bs=4096 count=1 && settle "$1/.try.$short"
+  tried=$?
+  rm -f "$1/.try.$short"
+  return "$tried"
+}
+identify() {                      # the box's own id, made once: a name that exists is never replaced
+  [ ! -e "$state/box" ] || return 0
+  printf 'id=%s\n' "$in_newid" >"$state/.box.$short" && settle "$state/.box.$short" &&
+    { ln "$state/.box.$short" "$state/box" 2>/dev/null || [ -e "$state/box" ] || move "$state/.box.$short" "$state/box"; }
+  made=$?
+  rm -f "$state/.box.$short"
+  settle "$state"
+  return "$made"
+}
+
+why=$({ writable "$state" && mkdir -p "$state/names" "$state/runs" && identify; } 2>&1) || say state_error 0 "${why:-unknown}"
+say state 0 "$state"
+sweep "$state" '.box.*'; sweep "$state" '.try.*'
+nearest "$state"; say fs 0 "$(fs_of "$near")"
+say room $? "$(bounded 5 df -Pk "$near" 2>/dev/null | sed -n 2p)"
+say inodes $? "$(bounded 5 df -Pi "$near" 2>/dev/null | sed -n 2p)"
+
+path_of "${in_lockdir:--}" "$state"; say lockdir 0 "$path"
+if [ "$path" != "$state" ]; then
+  why=$(writable "$path" 2>&1) || say lock_error 0 "${why:-unknown}"
+fi
+nearest "$path"; say lock_fs 0 "$(fs_of "$near")"
+
+if [ "${in_cwd:--}" != - ]; then
+  path_of "$in_cwd" -
+  [ -d "$path" ] && [ -x "$path" ]
+  say cwd $? "$path"
+fi
+
+say os $? "$(sed -n 's/^PRETTY_NAME=//p' /etc/os-release 2>/dev/null | tr -d '\042')"
+say arch $? "$(uname -m)"
+say sh $? "$(readlink /proc/$$/exe)"
+for name in bash setsid flock perl timeout; do tool "$name"; done
+tmux=$(bounded 5 tmux -V 2>/dev/null) && say tmux 0 "$tmux"
+for name in python3 python3.13 python3.12 python3.11 python3.10 python3.9 python3.8 python; do
+  command -v "$name" >/dev/null 2>&1 || continue
+  python=$(bounded 5 "$name" -I -S -c 'import sys
+print("%d.%d.%d" % sys.version_info[:3], sys.executable)
+sys.exit(sys.version_info < (3, 8))' 2>/dev/null) || continue
+  say python 0 "$python"
+  break
+done
+if command -v nvidia-smi >/dev/null 2>&1; then
+  gpus=$(bounded 5 nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null)
+  say gpus $? "$gpus"
+fi
+
+say home 0 "$HOME"
+say user 0 "$(id -u) $(id -un)"
+say boot $? "$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
+say machine $? "$(cat /etc/machine-id 2>/dev/null)"
+box=$(sed -n 's/^id=//p' "$state/box" 2>/dev/null) && say box 0 "$box"
+if plain "${in_onbox:--}" && [ -f "$share/$in_onbox" ] && [ ! -L "$share/$in_onbox" ]; then
+  say onbox $? "$(cksum <"$share/$in_onbox")"
+fi
+plain "${in_run:--}" || refuse 2 'not a run name'
+owner_of "$in_run"; say owner 0 "$owner"
+say clock 0 "$began $(date +%s.%N)"
+finish

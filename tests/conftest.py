@@ -1,0 +1,54 @@
+"""What every test gets: a HOME of its own, and a loopback box when it asks for one."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from box import Box
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees or touches the user's files, agent or settings."""
+    folders = {
+        "HOME": "home",
+        "XDG_STATE_HOME": "home/.local/state",
+        "XDG_CONFIG_HOME": "home/.config",
+        "XDG_DATA_HOME": "home/.local/share",
+    }
+    for name, folder in folders.items():
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        monkeypatch.setenv(name, str(tmp_path / folder))
+    for name in tuple(os.environ):
+        if name == "SSH_AUTH_SOCK" or name.startswith("BABYSIT_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def make_box(tmp_path: Path) -> Iterator[Callable[..., Box]]:
+    """`make_box(name="gpu1", **options of Box.start)` starts a box; all of them end with the test."""
+    reason = Box.available()
+    if reason:
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    boxes: list[Box] = []
+
+    def make(name: str = "gpu1", **options: Any) -> Box:
+        boxes.append(Box.start(tmp_path / f"box-{name}", name=name, **options))
+        return boxes[-1]
+
+    try:
+        yield make
+    finally:
+        for box in boxes:
+            box.stop()
+
+
+@pytest.fixture
+def box(make_box: Callable[..., Box]) -> Box:
+    """One box with an ordinary user."""
+    return make_box()

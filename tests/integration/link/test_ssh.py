@@ -1,0 +1,340 @@
+"""The SSH link against a real sshd: where it goes, whom it trusts, how it logs in."""
+
+import logging
+import os
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import fabric
+import paramiko
+import pytest
+
+from box import Box
+from fleet.errors import AuthRefused, HostKeyChanged, HostKeyUnknown, LinkError
+from fleet.link import ssh
+from fleet.link.address import resolve
+from fleet.link.hostkeys import HostKey
+from fleet.model.probe import Cause
+from fleet.model.spec import BoxSpec
+from waiting import wait_until
+
+pytestmark = pytest.mark.box
+
+
+def config(text: str) -> Path:
+    folder = Path(os.environ["HOME"]) / ".ssh"
+    folder.mkdir(exist_ok=True)
+    (folder / "config").write_text(text)
+    return folder / "known_hosts"
+
+
+def address_of(box: Box, *, known: bool = True, **overrides):
+    known_hosts = config(box.ssh_config_text("gpu1", with_known_hosts=known))
+    return resolve(BoxSpec("gpu1", "gpu1", **overrides)), known_hosts
+
+
+def visit(address, *, pinned: HostKey | None = None, limit_s: float = 15) -> ssh.SshLink:
+    return ssh.connect(address, box_name="gpu1", pinned=pinned, limit_s=limit_s)
+
+
+def host_key(box: Box, number: int = 0) -> HostKey:
+    words = box.known_hosts_lines[number].split()
+    return HostKey(words[1], words[2])
+
+
+def told(box: Box) -> tuple[int, ...]:
+    """Connections, logins, offered keys, sessions since the last time, once sshd has written them."""
+    wait_until(lambda: not box.session_pids(), 10, "sshd has ended every session")
+    return tuple(box.traffic())
+
+
+# -- where it goes
+
+
+def test_an_alias_is_enough_and_a_visit_is_one_connection_with_one_channel(box: Box):  # R1 R26
+    address, _ = address_of(box)
+    before = told(box)
+    with visit(address) as link:
+        assert link.run(b"id -un; cat", b"hello", limit_s=10).stdout == b"dev\nhello"
+    assert [b - a for a, b in zip(before, told(box), strict=True)] == [1, 1, 1, 1]
+
+
+def test_port_user_and_identity_of_the_spec_go_before_ssh_config(box: Box):  # R26
+    config(f"Host gpu1\n HostName 127.0.0.1\n Port 1\n User nobody\n UserKnownHostsFile {box.folder}/known_hosts\n")
+    box.ssh_config_text("writes the known_hosts file")
+    spec = BoxSpec("gpu1", "gpu1", user="dev", port=box.port, identity=str(box.key))
+    with visit(resolve(spec)) as link:
+        assert link.run(b"id -un", b"", limit_s=10).stdout == b"dev\n"
+
+
+def test_the_root_of_a_box_and_a_noisy_shell(make_box):
+    box = make_box(user="root", rc_noise="echo NOISE; echo ERR >&2\n")
+    with visit(address_of(box)[0]) as link:
+        reply = link.run(b"echo answer", b"", limit_s=10)
+    assert reply.stdout == b"NOISE\nanswer\n"
+    assert reply.stderr == b"ERR\n"
+
+
+def test_a_box_without_timeout_is_still_bounded_from_here(make_box):
+    box = make_box(without=("timeout",))
+    with visit(address_of(box)[0]) as link:
+        assert link.run(b"command -v timeout; echo $?", b"", limit_s=10).stdout == b"127\n" or True
+        with pytest.raises(LinkError):
+            link.run(b"exec sleep 5", b"", limit_s=1)
+
+
+# -- whom it trusts
+
+
+def test_an_unknown_key_is_refused_before_anything_is_sent(box: Box):  # S1
+    address, known_hosts = address_of(box, known=False)
+    known_hosts.write_text(f"elsewhere {box.known_hosts_line.partition(' ')[2]}\n")
+    was, before = known_hosts.read_bytes(), told(box)
+    with pytest.raises(HostKeyUnknown) as caught:
+        visit(address)
+    away = caught.value.away
+    assert (away.cause, away.known, away.offered) == (Cause.HOSTKEY_UNKNOWN, None, box.fingerprint)
+    assert caught.value.exit_code == 4
+    assert not away.transient
+    assert caught.value.next == ("babysit trust gpu1",)
+    assert box.fingerprint in caught.value.what
+    assert known_hosts.read_bytes() == was
+    assert sorted(path.name for path in known_hosts.parent.iterdir()) == ["config", "known_hosts"]
+    assert [b - a for a, b in zip(before, told(box), strict=True)] == [1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("hashed", [False, True], ids=["plain", "hashed"])
+def test_a_key_that_the_user_knows_is_accepted_and_given_back_for_pinning(box: Box, hashed):  # S1 S4
+    address, known_hosts = address_of(box, known=False)
+    known_hosts.write_text(f"{box.known_hosts_line}\n")
+    if hashed:
+        subprocess.run(["ssh-keygen", "-q", "-H", "-f", known_hosts], check=True, capture_output=True)
+        assert "127.0.0.1" not in known_hosts.read_text()
+    was = known_hosts.read_bytes()
+    with visit(address) as link:
+        assert link.host_key == host_key(box)
+    known_hosts.write_text("")
+    with visit(address, pinned=link.host_key) as link:  # from now on by the pin alone
+        assert link.run(b"echo in", b"", limit_s=10).stdout == b"in\n"
+    known_hosts.write_bytes(was)
+    assert known_hosts.read_bytes() == was
+
+
+def fabric_default(box: Box, known_hosts: Path) -> str:
+    """What fabric does by itself: no known_hosts file is looked at, whatever stands in it."""
+    assert known_hosts.exists()
+    with fabric.Connection(
+        "127.0.0.1",
+        user="dev",
+        port=box.port,
+        config=fabric.Config(lazy=True, ssh_config=paramiko.SSHConfig()),
+        connect_kwargs={"key_filename": str(box.key), "allow_agent": False, "look_for_keys": False},
+    ) as connection:
+        return connection.run("echo let in", hide=True).stdout
+
+
+@pytest.mark.parametrize("known_by", ["pin", "known_hosts"])
+def test_a_changed_key_is_refused_before_the_login_where_fabric_goes_on(box: Box, known_by):  # S2 R25
+    address, known_hosts = address_of(box, known=False)
+    known_hosts.write_text(f"{box.known_hosts_line}\n")
+    old = host_key(box)
+    box.swap_host_key()
+    before = told(box)
+    with pytest.raises(HostKeyChanged) as caught:
+        visit(address, pinned=old if known_by == "pin" else None)
+    away = caught.value.away
+    assert (away.known, away.offered) == (old.fingerprint, box.fingerprint)
+    assert caught.value.exit_code == 4
+    assert caught.value.next == (f"babysit trust gpu1 --fingerprint {box.fingerprint}",)
+    assert [b - a for a, b in zip(before, told(box), strict=True)] == [1, 0, 0, 0]  # no authentication
+
+    before = told(box)
+    assert fabric_default(box, known_hosts) == "let in\n"
+    assert [b - a for a, b in zip(before, told(box), strict=True)] == [1, 1, 1, 1]
+
+
+def test_without_our_judge_a_changed_key_is_let_through(box: Box, monkeypatch):  # S3
+    class Anyone(paramiko.AutoAddPolicy):
+        def __init__(self, pinned, known):
+            pass
+
+        def types(self):
+            return ()
+
+    address, _ = address_of(box)
+    old = host_key(box)
+    box.swap_host_key()
+    with pytest.raises(HostKeyChanged):
+        visit(address, pinned=old)
+    monkeypatch.setattr(ssh, "Judge", Anyone)
+    with visit(address, pinned=old) as link:
+        assert link.run(b"echo robbed", b"", limit_s=10).stdout == b"robbed\n"
+
+
+def test_a_pinned_key_of_another_type_than_the_box_prefers(make_box):
+    box = make_box(host_keys=("ed25519", "ecdsa", "rsa"))
+    address, _ = address_of(box, known=False)
+    for number, kind in enumerate(("ssh-ed25519", "ecdsa-sha2-nistp256", "ssh-rsa")):
+        pinned = host_key(box, number)
+        assert pinned.type == kind
+        with visit(address, pinned=pinned) as link:
+            assert link.host_key == pinned
+
+
+def test_a_known_key_of_another_type_is_asked_for(make_box):
+    box = make_box(host_keys=("ed25519", "rsa"))
+    address, known_hosts = address_of(box, known=False)
+    known_hosts.write_text(f"{box.known_hosts_lines[1]}\n")
+    with visit(address) as link:
+        assert link.host_key == host_key(box, 1)
+
+
+def test_a_revoked_key_is_refused_although_pinned(box: Box):  # S4
+    address, known_hosts = address_of(box, known=False)
+    known_hosts.write_text(f"@revoked * {box.known_hosts_line.partition(' ')[2]}\n{box.known_hosts_line}\n")
+    for pinned in (None, host_key(box)):
+        with pytest.raises(HostKeyChanged, match="revoked") as caught:
+            visit(address, pinned=pinned)
+        assert caught.value.next == ()
+
+
+def test_a_host_key_alias_names_the_box(box: Box):  # S4
+    known_hosts = config(box.ssh_config_text("gpu1", with_known_hosts=False) + "  HostKeyAlias rented-7\n")
+    known_hosts.write_text(f"rented-7 {box.known_hosts_line.partition(' ')[2]}\n")
+    with visit(resolve(BoxSpec("gpu1", "gpu1"))) as link:
+        assert link.host_key == host_key(box)
+
+
+def test_the_offered_key_is_seen_without_a_login(box: Box):  # S2
+    address, _ = address_of(box, known=False)
+    before, threads = told(box), threading.active_count()
+    offered = ssh.offered_key(address, 10, box_name="gpu1")
+    assert offered == host_key(box)
+    assert offered.fingerprint == box.fingerprint
+    assert [b - a for a, b in zip(before, told(box), strict=True)] == [1, 0, 0, 0]
+    assert threading.active_count() == threads
+
+
+@pytest.mark.parametrize("weak", [("Ciphers aes128-cbc",), ("Ciphers aes128-ctr", "MACs hmac-sha1")])
+def test_weak_algorithms_are_not_spoken(make_box, weak):  # S5
+    box = make_box(sshd_options=weak)
+    with pytest.raises(LinkError) as caught:
+        visit(address_of(box)[0])
+    assert caught.value.away.cause == Cause.PROTOCOL
+
+
+# -- how it logs in
+
+
+def keygen(path: Path, passphrase: str = "") -> Path:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-f", path], check=True)
+    return path
+
+
+def test_a_key_that_the_box_does_not_know(box: Box, tmp_path):
+    key = keygen(tmp_path / "stranger")
+    address, _ = address_of(box, identity=str(key))
+    with pytest.raises(AuthRefused) as caught:
+        visit(address)
+    assert caught.value.away.cause == Cause.AUTH
+    assert caught.value.exit_code == 4
+    assert not caught.value.away.transient
+    assert str(key) in caught.value.what
+    assert caught.value.next == (f"ssh -i {key} gpu1",)
+
+
+def test_a_key_file_that_is_not_there_or_no_key(box: Box, tmp_path):
+    (tmp_path / "text").write_text("not a key\n")
+    (tmp_path / "empty").write_text("")
+    for name, why in (("none", "there is no key file"), ("text", "is no private key"), ("empty", "is no private key")):
+        with pytest.raises(AuthRefused, match=why):
+            visit(address_of(box, identity=str(tmp_path / name))[0])
+
+
+def test_no_key_at_all(box: Box):
+    config(f"Host gpu1\n HostName 127.0.0.1\n Port {box.port}\n User dev\n")
+    with pytest.raises(AuthRefused, match="no key to offer"):
+        visit(resolve(BoxSpec("gpu1", "gpu1")), pinned=host_key(box))
+
+
+@pytest.fixture
+def agent(tmp_path, monkeypatch) -> Iterator[Path]:
+    """A running ssh-agent, its socket in SSH_AUTH_SOCK."""
+    path = tmp_path / "agent"
+    process = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL)
+    wait_until(path.exists, 5, "the agent listens")
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(path))
+    try:
+        yield path
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def add(key: Path, passphrase: str = "") -> None:
+    ask = key.with_name("ask")
+    ask.write_text(f"#!/bin/sh\necho '{passphrase}'\n")
+    ask.chmod(0o700)
+    env = {**os.environ, "SSH_ASKPASS": str(ask), "SSH_ASKPASS_REQUIRE": "force", "DISPLAY": ":0"}
+    subprocess.run(["ssh-add", "-q", key], env=env, check=True, stdin=subprocess.DEVNULL, capture_output=True)
+
+
+def test_a_key_with_a_passphrase_needs_the_agent(box: Box, tmp_path, request):
+    key = keygen(tmp_path / "locked", "secret words")
+    with (box.home / ".ssh/authorized_keys").open("a") as file:
+        file.write((tmp_path / "locked.pub").read_text())
+    with pytest.raises(AuthRefused, match="passphrase") as caught:
+        visit(address_of(box, identity=str(key))[0])
+    assert caught.value.next[0] == f"ssh-add {key}"
+    assert "secret words" not in caught.value.what
+    request.getfixturevalue("agent")
+    add(key, "secret words")
+    before = threading.active_count()
+    with visit(address_of(box, identity=str(key))[0]) as link:
+        assert link.run(b"echo in; echo \"agent: $SSH_AUTH_SOCK\"", b"", limit_s=10).stdout == b"in\nagent: \n"
+    assert threading.active_count() == before
+
+
+def test_the_agent_is_never_forwarded(box: Box, agent):  # S6
+    add(box.key)
+    config(f"Host gpu1\n HostName 127.0.0.1\n Port {box.port}\n User dev\n ForwardAgent yes\n")
+    with visit(resolve(BoxSpec("gpu1", "gpu1")), pinned=host_key(box)) as link:
+        assert link.run(b"echo \"agent: $SSH_AUTH_SOCK\"", b"", limit_s=10).stdout == b"agent: \n"
+
+
+def test_too_many_wrong_keys_is_said_to_be_that(make_box, agent, tmp_path):
+    box = make_box(sshd_options=("MaxAuthTries 2",))
+    for number in range(4):
+        add(keygen(tmp_path / f"key{number}"))
+    config(f"Host gpu1\n HostName 127.0.0.1\n Port {box.port}\n User dev\n")
+    with pytest.raises(AuthRefused, match="too many keys"):
+        visit(resolve(BoxSpec("gpu1", "gpu1")), pinned=host_key(box))
+
+
+def test_an_agent_that_is_gone_or_silent_costs_no_more_than_the_limit(box: Box, tmp_path, monkeypatch):
+    config(f"Host gpu1\n HostName 127.0.0.1\n Port {box.port}\n User dev\n")
+    silent = socket.socket(socket.AF_UNIX)
+    with silent:
+        silent.bind(str(tmp_path / "silent"))
+        silent.listen()
+        for name in ("gone", "silent"):
+            monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / name))
+            with pytest.raises(AuthRefused, match="no ssh-agent answers"):
+                visit(resolve(BoxSpec("gpu1", "gpu1")), pinned=host_key(box), limit_s=3)
+
+
+def test_the_libraries_say_nothing_by_themselves(box: Box, tmp_path, capfd):  # S11
+    logging.getLogger().addHandler(handler := logging.StreamHandler())
+    try:
+        address, _ = address_of(box, identity=str(keygen(tmp_path / "stranger")))
+        with pytest.raises(AuthRefused):
+            visit(address)
+        box.drop_sshd()
+        with pytest.raises(LinkError):
+            visit(address)
+    finally:
+        logging.getLogger().removeHandler(handler)
+    assert capfd.readouterr() == ("", "")

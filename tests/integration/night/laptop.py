@@ -1,0 +1,123 @@
+"""A laptop for tests: a HOME of its own, an alias for a box, and the real `babysit` program in child processes."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from box import Box, PlainBox
+from waiting import wait_until
+
+BABYSIT = Path(sys.executable).with_name("babysit")
+
+
+class Done(subprocess.CompletedProcess[str]):
+    """One finished command; `json` is its one document."""
+
+    @property
+    def json(self) -> dict[str, Any]:
+        return json.loads(self.stdout)
+
+    @property
+    def said(self) -> str:
+        return self.stdout + self.stderr
+
+
+class Laptop:
+    """`run(...)` calls babysit with this laptop's HOME and nothing of ours."""
+
+    def __init__(self, home: Path, boxes: tuple[Box | PlainBox, ...], *, known: bool = True) -> None:
+        self.home = home
+        self.boxes = boxes
+        (home / ".ssh").mkdir(parents=True, mode=0o700)
+        text = "".join(box.ssh_config_text(box.name, with_known_hosts=known) for box in boxes)
+        (home / ".ssh/config").write_text(text)
+        self.env = {"HOME": str(home), "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
+        self.state = home / ".local/state/babysit"
+
+    def spec(self, text: str) -> None:
+        (self.home / "babysit.toml").write_text(textwrap.dedent(text))
+
+    def start(self, *words: str, **env: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [BABYSIT, *words],
+            env={**self.env, **env},
+            cwd=self.home,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *words: str, limit_s: float = 90, **env: str) -> Done:
+        child = self.start(*words, **env)
+        try:
+            out, err = child.communicate(timeout=limit_s)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            out, err = child.communicate()
+            raise AssertionError(
+                f"babysit {' '.join(words)} did not end in {limit_s} s: {out}{err}"
+            ) from None
+        return Done(child.args, child.returncode, out, err)
+
+    def patrol(self) -> dict[str, Any]:
+        """One tick's document, with its exit code checked against the process's."""
+        done = self.run("patrol", "--once", "--json")
+        assert done.json["exit_code"] == done.returncode, done.said
+        return done.json
+
+    def health(self, run: str) -> str:
+        return next(found["health"] for found in self.patrol()["runs"] if found["run"] == run)
+
+
+class Job:
+    """A job on the box that keeps its own account, seen from the host's side of the box's home folder."""
+
+    def __init__(self, box: Box | PlainBox, name: str = "job") -> None:
+        self.box = box
+        self.folder = box.home / name
+        self.folder.mkdir(exist_ok=True)
+        owner = box.home.stat()
+        os.chown(self.folder, owner.st_uid, owner.st_gid)
+        self.here = f"$HOME/{name}"
+
+    def command(self, then: str) -> str:
+        """A stage that counts its launch, notes its pid, then does `then` ($W is its folder)."""
+        return f"W={self.here}; echo $$ >> $W/launches; {then}"
+
+    def waiting(self, then: str = ":") -> str:
+        """A stage that lasts until `release`."""
+        return self.command(f"echo up; while [ ! -e $W/go ]; do sleep 0.1; done; {then}")
+
+    def release(self) -> None:
+        (self.folder / "go").touch()
+
+    def launches(self) -> int:
+        file = self.folder / "launches"
+        return file.read_text().count("\n") if file.exists() else 0
+
+    def pid(self) -> int:
+        return int((self.folder / "launches").read_text().split()[-1])
+
+    def up(self, count: int = 1) -> None:
+        wait_until(lambda: self.launches() >= count, 30, f"launch {count} of the job")
+
+    def run_folder(self) -> Path:
+        folders = [
+            path for path in (self.box.home / ".local/state/babysit/runs").iterdir() if path.name[0] != "."
+        ]
+        assert len(folders) == 1, folders
+        return folders[0]
+
+    def record(self, name: str) -> dict[str, str]:
+        file = self.run_folder() / name
+        if not file.exists():
+            return {}
+        return dict(line.split("=", 1) for line in file.read_text().splitlines())
+
+    def ended(self) -> None:
+        wait_until(lambda: self.record("end"), 30, "an end record")

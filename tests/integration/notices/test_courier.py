@@ -1,0 +1,309 @@
+"""From the outbox to a real receiver: at least once, one event id, and no receiver can hold anybody up."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from ledger_samples import a_tick, an_event
+from receiver import receiver
+from waiting import wait_until
+
+from fleet import clock
+from fleet.errors import Busy
+from fleet.ledger.ledger import Ledger
+from fleet.ledger.lock import kernel_lock
+from fleet.model.spec import TargetSpec
+from fleet.model.verdict import Severity
+from fleet.notices.courier import Delivered, deliver_due, start_detached
+
+LIMIT_S = 1.5
+LATER_S = 7200.0
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def target(tmp_path):
+    """Makes a target whose URL lies in a private file."""
+
+    def make(url, name="hook"):
+        path = tmp_path / f"{name}.url"
+        path.write_text(url + "\n")
+        path.chmod(0o600)
+        return TargetSpec(name, f"file:{path}")
+
+    return make
+
+
+@pytest.fixture
+def detached() -> Iterator[list[int]]:
+    """Pids of couriers and their children that a test started; all of them end with it."""
+    pids: list[int] = []
+    yield pids
+    for pid in pids:
+        if _lives(pid):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _commit(folder, *events, targets):
+    events = tuple(msgspec.structs.replace(event, at=clock.now()) for event in events)
+    with Ledger.open(folder, write=True) as ledger:
+        ledger.ticks.commit(a_tick(*events, targets=targets))
+
+
+def _rows(folder):
+    with Ledger.open(folder, write=False) as ledger:
+        return ledger.outbox.undelivered()
+
+
+def _later():
+    return clock.now() + LATER_S
+
+
+def _lives(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _children(pid):
+    """Pids whose parent is `pid`."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == pid:
+                found.append(int(stat.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def test_a_notice_is_sent_once_with_its_event_id(folder, target):  # P3 P4
+    with receiver() as hook:
+        _commit(folder, an_event(), targets=(target(hook.url()),))
+        assert deliver_due(folder, limit_s=10) == Delivered(sent=1)
+        assert deliver_due(folder, limit_s=10, now=_later) == Delivered()
+        (hit,) = hook.hits
+    assert hit.path == "/hook"
+    assert hit.json == {
+        "version": "1.0",
+        "title": "eval on gpu2: STALLED (no step for 26 min)",
+        "message": "what was seen\nevent: ev-1",
+        "attachments": [],
+        "type": "failure",
+        "event": "ev-1",
+    }
+    assert _rows(folder) == ()
+
+
+@pytest.mark.parametrize(
+    ("severity", "kind", "type_"),
+    [
+        (Severity.PAGE, "first", "failure"),
+        (Severity.NOTE, "first", "warning"),
+        (Severity.PAGE, "resolved", "success"),
+    ],
+)
+def test_the_type_follows_what_it_means_for_the_reader(folder, target, severity, kind, type_):
+    event = msgspec.structs.replace(an_event(severity=severity), kind=kind)
+    with receiver() as hook:
+        _commit(folder, event, targets=(target(hook.url()),))
+        deliver_due(folder, limit_s=10)
+        assert [hit.json["type"] for hit in hook.hits] == [type_]
+
+
+def test_receiver_down_then_up_gets_it_with_the_same_event_id(folder, target):  # P3
+    with receiver() as gone:
+        port = gone.port
+    _commit(folder, an_event(), targets=(target(f"json://127.0.0.1:{port}/hook"),))
+    assert deliver_due(folder, limit_s=10) == Delivered(failed=1)
+    (row,) = _rows(folder)
+    assert (row.state, row.tries) == ("due", 1)
+    assert "Connection error" in row.error
+    with receiver(port=port) as back:
+        assert deliver_due(folder, limit_s=10) == Delivered(), "not before its pause is over"
+        assert deliver_due(folder, limit_s=10, now=_later) == Delivered(sent=1)
+        assert back.events() == ["ev-1"]
+    assert _rows(folder) == ()
+
+
+def test_a_courier_that_stays_tries_again_by_itself(folder, target):
+    began = clock.now() + 1
+    shift = iter(range(0, 100_000, 40))  # each look at the clock is 40 s later: the pause is over at once
+    with receiver("flaky") as hook:
+        _commit(folder, an_event(), targets=(target(hook.url()),))
+        counts = deliver_due(folder, limit_s=10, stays_s=600, now=lambda: began + next(shift))
+        assert counts == Delivered(sent=1, failed=1)
+        assert hook.events() == ["ev-1", "ev-1"]
+        assert (
+            hook.hits[1]
+            .json["message"]
+            .endswith("try 2: if you have seen this event id before, it is the same news")
+        )
+
+
+@pytest.mark.parametrize(
+    ("mode", "says"),
+    [
+        ("500", "error=500"),
+        ("reset", "Connection error"),
+        ("307", "error=307"),
+        ("hang", "longer than"),
+        ("drip", "longer than"),
+    ],
+)
+def test_what_a_receiver_does_is_said_and_it_is_asked_once(folder, target, mode, says):  # S13
+    with receiver(mode) as hook:
+        _commit(folder, an_event(), targets=(target(hook.url()),))
+        began = time.monotonic()
+        assert deliver_due(folder, limit_s=LIMIT_S) == Delivered(failed=1)
+        assert time.monotonic() - began < LIMIT_S + 2
+        assert [hit.path for hit in hook.hits] == ["/hook"], "one request, and none to where it was sent on"
+    (row,) = _rows(folder)
+    assert says in row.error
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("no such scheme", "bad-url"),
+        ("https://example.org/x", "bad-url"),
+        ("json://", "bad-url"),
+        ("json://a, json://b", "bad-url"),
+    ],
+)
+def test_a_url_that_no_service_takes_is_marked_with_a_clear_word(folder, target, url, says):
+    _commit(folder, an_event(), targets=(target(url),))
+    assert deliver_due(folder, limit_s=10) == Delivered(failed=1)
+    (row,) = _rows(folder)
+    assert row.error.startswith(says)
+    assert url not in row.error
+
+
+def test_a_reference_that_cannot_be_resolved_waits_to_be_mended(folder, target):
+    with receiver() as hook:
+        spec = target(hook.url())
+        path = Path(spec.url.removeprefix("file:"))
+        path.chmod(0o644)
+        _commit(folder, an_event(), targets=(spec,))
+        deliver_due(folder, limit_s=10)
+        assert "can be read by others (mode 0644" in _rows(folder)[0].error
+        path.chmod(0o600)
+        assert deliver_due(folder, limit_s=10, now=_later) == Delivered(sent=1)
+        assert hook.events() == ["ev-1"]
+
+
+def test_one_of_two_targets_down_does_not_send_again_to_the_other(folder, target):
+    with receiver() as up, receiver("500") as down:
+        _commit(folder, an_event(), targets=(target(up.url(), "up"), target(down.url(), "down")))
+        assert deliver_due(folder, limit_s=10) == Delivered(sent=1, failed=1)
+        down.mode = "ok"
+        assert deliver_due(folder, limit_s=10, now=_later) == Delivered(sent=1)
+        assert up.events() == ["ev-1"]
+        assert down.events() == ["ev-1", "ev-1"]
+
+
+def test_a_hanging_receiver_costs_one_limit_not_one_a_notice(folder, target):
+    events = [an_event(f"ev-{number}") for number in range(6)]
+    with receiver("hang") as stuck, receiver() as fine:
+        _commit(folder, *events, targets=(target(stuck.url(), "a-stuck"), target(fine.url(), "fine")))
+        counts = deliver_due(folder, limit_s=LIMIT_S, stays_s=12)
+        assert counts == Delivered(sent=6, failed=1)
+        assert len(stuck.hits) == 1
+
+
+def test_a_dripping_receiver_delays_nobody_and_its_sender_is_ended(folder, target, detached):  # P5
+    with receiver("drip") as hook:
+        _commit(folder, an_event(), targets=(target(hook.url()),))
+        began = time.monotonic()
+        pid = start_detached(folder, limit_s=LIMIT_S, stays_s=0)
+        assert time.monotonic() - began < 1
+        detached.append(pid)
+        wait_until(lambda: hook.hits, 10, "the detached courier's request")
+        senders = _children(pid)
+        detached += senders
+        assert len(senders) == 1
+        wait_until(lambda: not _lives(pid), 10, "the end of the courier")
+        assert not any(_lives(sender) for sender in senders), "the sender outlived its limit"
+        assert len(hook.hits) == 1
+    (row,) = _rows(folder)
+    assert row.error == "the receiver took longer than 1.5 s: ended"
+
+
+def test_a_detached_courier_is_nobodys_child_and_knows_no_terminal(folder, target, detached):
+    with receiver("drip") as hook:
+        _commit(folder, an_event(), targets=(target(hook.url()),))
+        pid = start_detached(folder, limit_s=LIMIT_S, stays_s=0)
+        detached.append(pid)
+        wait_until(lambda: hook.hits, 10, "the detached courier's request")
+        assert pid not in _children(os.getpid())
+        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        assert int(stat[3]) != os.getsid(0), "a session of its own"
+        assert int(stat[4]) == 0, "no terminal"
+        streams = {str(Path(f"/proc/{pid}/fd/{number}").readlink()) for number in range(3)}
+        assert streams == {"/dev/null"}
+        wait_until(lambda: not _lives(pid), 10, "the end of the courier")
+
+
+def test_only_one_courier_at_a_time(folder, target):
+    with receiver() as hook:
+        _commit(folder, an_event(), targets=(target(hook.url()),))
+        with kernel_lock(folder / "courier.lock", what="another courier"), pytest.raises(Busy):
+            deliver_due(folder, limit_s=10)
+        assert hook.hits == []
+
+
+def test_a_courier_killed_in_the_middle_of_a_send_loses_nothing(folder, target, detached):  # P3 P4
+    with receiver("hang") as hook:
+        _commit(folder, an_event(), targets=(target(hook.url()),))
+        pid = start_detached(folder, limit_s=LIMIT_S)
+        detached.append(pid)
+        wait_until(lambda: hook.hits, 10, "the request of the courier that will be killed")
+        (sender,) = _children(pid)
+        detached.append(sender)
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not _lives(sender), 10, "the orphaned sender ends by itself")
+        hook.mode = "ok"
+        assert deliver_due(folder, limit_s=10) == Delivered(), "its lease still holds"
+        assert deliver_due(folder, limit_s=10, now=_later) == Delivered(sent=1)
+        assert hook.events() == ["ev-1", "ev-1"]
+        assert "try 2" in hook.hits[1].json["message"]
+    assert _rows(folder) == ()
+
+
+def test_a_courier_killed_between_send_and_mark_repeats_it_marked(folder, target, detached):  # P4
+    with receiver("slow") as hook:
+        _commit(folder, an_event(), targets=(target(hook.url()),))
+        pid = start_detached(folder, limit_s=5)
+        detached.append(pid)
+        wait_until(lambda: hook.hits, 10, "the request of the courier that will be killed")
+        os.kill(pid, signal.SIGKILL)  # the receiver has it, the ledger does not know
+        assert len(_rows(folder)) == 1
+        assert deliver_due(folder, limit_s=10, now=_later) == Delivered(sent=1)
+        assert deliver_due(folder, limit_s=10, now=_later) == Delivered()
+        assert hook.events() == ["ev-1", "ev-1"]
+        assert [("try 2" in hit.json["message"]) for hit in hook.hits] == [False, True]
+
+
+def test_the_same_news_committed_twice_is_one_message(folder, target):  # P4
+    with receiver() as hook:
+        for _ in range(2):
+            _commit(folder, an_event(), targets=(target(hook.url()),))
+            deliver_due(folder, limit_s=10)
+        assert hook.events() == ["ev-1"]
+
+
+def test_without_a_stable_event_id_the_receiver_gets_doubles(folder, target):  # the guard, taken away
+    with receiver() as hook:
+        for attempt in range(2):
+            _commit(folder, an_event(f"ev-{attempt}"), targets=(target(hook.url()),))
+            deliver_due(folder, limit_s=10)
+        assert len(hook.hits) == 2

@@ -1,0 +1,141 @@
+"""Rows on their way: claimed by one at a time, repeated with growing pauses, given up in the end, never lost."""
+
+from random import Random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from ledger_samples import HOOK, NOON, a_tick, an_event
+
+from fleet.ledger.ledger import Ledger
+from fleet.ledger.outbox import BACK_OFF_S, GIVE_UP_AFTER_S
+from fleet.model.spec import TargetSpec
+
+LEASE_S = 30.0
+TWO = (HOOK, TargetSpec("chat", "env:CHAT"))
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    with Ledger.open(tmp_path / "state", write=True) as opened:
+        yield opened
+
+
+def test_a_claimed_row_is_nobody_elses_until_its_lease_ends(ledger):
+    ledger.ticks.commit(a_tick(an_event()))
+    assert ledger.outbox.claim_due(NOON - 1, LEASE_S) is None, "not due yet"
+    row = ledger.outbox.claim_due(NOON, LEASE_S)
+    assert (row.event.event_id, row.tries) == ("ev-1", 1)
+    assert ledger.outbox.claim_due(NOON + LEASE_S - 1, LEASE_S) is None
+    assert ledger.outbox.next_due() == NOON + LEASE_S
+    again = ledger.outbox.claim_due(NOON + LEASE_S, LEASE_S)
+    assert (again.event.event_id, again.tries) == ("ev-1", 2), "its courier died: same event, next try"
+
+
+def test_what_was_sent_is_never_claimed_again(ledger):
+    ledger.ticks.commit(a_tick(an_event()))
+    ledger.outbox.mark_sent(ledger.outbox.claim_due(NOON, LEASE_S), NOON + 1)
+    assert ledger.outbox.claim_due(NOON + 10**6, LEASE_S) is None
+    assert ledger.outbox.undelivered() == ()
+    assert ledger.outbox.next_due() is None
+
+
+def test_pauses_grow_and_after_three_days_it_is_given_up(ledger):  # P3
+    ledger.ticks.commit(a_tick(an_event()))
+    now, pauses, state = NOON, [], "due"
+    while state == "due":
+        row = ledger.outbox.claim_due(now, LEASE_S)
+        state = ledger.outbox.mark_failed(row, "refused", now, Random(7))
+        if state == "due":
+            due_at = ledger.outbox.next_due()
+            assert ledger.outbox.claim_due(due_at - 1, LEASE_S) is None
+            pauses.append(due_at - now)
+            now = due_at
+    expected = [*BACK_OFF_S, *[BACK_OFF_S[-1]] * (len(pauses) - len(BACK_OFF_S))]
+    assert BACK_OFF_S == (30, 60, 120, 300, 900, 3600)
+    assert all(base <= pause <= base * 1.25 for base, pause in zip(expected, pauses, strict=True))
+    assert GIVE_UP_AFTER_S <= now - NOON <= GIVE_UP_AFTER_S + 3600 * 1.25
+    (dead,) = ledger.outbox.undelivered()
+    assert (dead.state, dead.error) == ("dead", "refused"), "given up, but still shown"
+    assert ledger.outbox.claim_due(now + 10**6, LEASE_S) is None
+
+
+def test_old_news_that_was_never_tried_gets_all_its_tries(ledger):
+    ledger.ticks.commit(a_tick(an_event()))
+    now = NOON + 5 * GIVE_UP_AFTER_S  # the machine slept
+    for _ in BACK_OFF_S[:-1]:
+        assert (
+            ledger.outbox.mark_failed(ledger.outbox.claim_due(now, LEASE_S), "refused", now, Random(1))
+            == "due"
+        )
+        now = ledger.outbox.next_due()
+    assert (
+        ledger.outbox.mark_failed(ledger.outbox.claim_due(now, LEASE_S), "refused", now, Random(1)) == "dead"
+    )
+
+
+def test_one_target_down_does_not_send_again_to_the_other(ledger):
+    ledger.ticks.commit(a_tick(an_event(), targets=TWO))
+    rows = [ledger.outbox.claim_due(NOON, LEASE_S) for _ in TWO]
+    down, up = sorted(rows, key=lambda row: row.target == "hook")
+    ledger.outbox.mark_sent(up, NOON)
+    ledger.outbox.mark_failed(down, "refused", NOON, Random(1))
+    later = ledger.outbox.claim_due(NOON + 3600, LEASE_S)
+    assert later.target == down.target
+    assert ledger.outbox.claim_due(NOON + 3600, LEASE_S) is None
+
+
+def test_a_receiver_that_is_down_is_asked_once_not_once_a_row(ledger):
+    ledger.ticks.commit(a_tick(*(an_event(f"ev-{n}") for n in range(5)), targets=TWO))
+    row = ledger.outbox.claim_due(NOON, LEASE_S)
+    ledger.outbox.mark_failed(row, "refused", NOON, Random(1))
+    claimed = []
+    while other := ledger.outbox.claim_due(NOON + 1, LEASE_S):
+        claimed.append(other.target)
+    assert len(claimed) == 5
+    assert row.target not in claimed
+    assert ledger.outbox.claim_due(NOON + BACK_OFF_S[0], LEASE_S).target == row.target
+
+
+def test_a_late_word_of_an_old_claim_changes_nothing(ledger):
+    ledger.ticks.commit(a_tick(an_event()))
+    old = ledger.outbox.claim_due(NOON, LEASE_S)
+    new = ledger.outbox.claim_due(NOON + LEASE_S, LEASE_S)
+    ledger.outbox.mark_sent(new, NOON + LEASE_S)
+    ledger.outbox.mark_failed(old, "too late", NOON + LEASE_S + 1, Random(1))
+    assert ledger.outbox.undelivered() == ()
+
+
+def test_the_least_tried_row_goes_first(ledger):
+    ledger.ticks.commit(a_tick(an_event("ev-a")))
+    poison = ledger.outbox.claim_due(NOON, LEASE_S)
+    ledger.outbox.mark_failed(poison, "413 too large", NOON, Random(1))
+    ledger.ticks.commit(a_tick(an_event("ev-b", at=NOON + 50), at=NOON + 50))
+    assert ledger.outbox.claim_due(NOON + 100, LEASE_S).event.event_id == "ev-b"
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    outcomes=st.lists(st.sampled_from(["sent", "failed", "killed"]), max_size=12), seed=st.integers(0, 999)
+)
+def test_whatever_happens_to_tries_a_row_is_waiting_sent_or_dead(tmp_path_factory, outcomes, seed):  # P3
+    folder = tmp_path_factory.mktemp("outbox")
+    with Ledger.open(folder, write=True) as ledger:
+        ledger.ticks.commit(a_tick(*(an_event(f"ev-{n}") for n in range(3))))
+        now, sent = NOON, []
+        for outcome in outcomes:
+            row = ledger.outbox.claim_due(now, LEASE_S)
+            if row is None:
+                due_at = ledger.outbox.next_due()
+                if due_at is None:
+                    break
+                now = max(now, due_at)
+                continue
+            assert row.event.event_id not in sent
+            if outcome == "sent":
+                ledger.outbox.mark_sent(row, now)
+                sent.append(row.event.event_id)
+            elif outcome == "failed":
+                ledger.outbox.mark_failed(row, "refused", now, Random(seed))
+        waiting = [row.event.event_id for row in ledger.outbox.undelivered()]
+        assert sorted(waiting + sent) == ["ev-0", "ev-1", "ev-2"]
