@@ -2,17 +2,17 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 from msgspec import Struct
 
-from fleet.errors import TICK_PRECEDENCE
 from fleet.model.run import Run
 from fleet.model.verdict import TERMINAL, Health, Verdict
 from fleet.text import say as figures
 from fleet.text import untrusted
 from handbook import commands
+from patrol import report
+from patrol.decide import tick_exit
 
 _WIDTH = 80
 
@@ -106,20 +106,22 @@ def say(truth: Truth) -> list[str]:
 
 
 def document(truth: Truth) -> dict[str, Any]:
-    """The same for programs, schema babysit.resume/1; None for what is not known."""
+    """The same for programs, schema babysit.resume/1: a patrol's document and what only a takeover knows."""
     found = [each.verdict for each in truth.runs if each.verdict is not None]
-    codes = {verdict.exit_code for verdict in found}
+    content = report.document(found, at=truth.at, cursor=None, exit_code=tick_exit(found))
+    unasked: list[dict[str, Any]] = [
+        {"run": each.run.name, "id": each.run.run_id, "box": each.run.box.name, "health": None, "next": []}
+        for each in truth.runs
+        if each.verdict is None
+    ]
     return {
+        **content,
         "schema": "babysit.resume/1",
-        "ok": True,
-        "at": _iso(truth.at),
-        "exit_code": next((code for code in TICK_PRECEDENCE if code in codes), 0),
-        "summary": truth.next.says,
-        "runs": [_run_document(each) for each in truth.runs],
+        "runs": [*content["runs"], *unasked],
         "believed_and_wrong": list(truth.believed_and_wrong),
         "armed": list(truth.armed),
         "next": [truth.next.command],
-        "errors": [],
+        "next_says": truth.next.says,
     }
 
 
@@ -213,14 +215,12 @@ def _outdated(run: Run, old: Verdict | None, fresh: Verdict | None, now: float) 
 def _idle(
     waiter: WaiterBelief, runs: Mapping[str, Run], fresh: Mapping[str, Verdict], now: float
 ) -> str | None:
-    """A sentinel that is down as waiting, and is gone or waits for nothing."""
+    """A sentinel that is down as waiting, and is gone or waits for nothing; `runs` need not be all."""
     run, verdict = runs.get(waiter.run_id), fresh.get(waiter.run_id)
     who = f"sentinel {waiter.pid} on this machine for {run.name if run else waiter.run_id}"
     if not waiter.alive:
         seen = "" if waiter.last_seen is None else f", last seen {figures.ago(now - waiter.last_seen)}"
         return f"{who}: gone, started {figures.ago(now - waiter.started_at)}{seen}"
-    if run is None:
-        return f"{who}: still waits, and that run is not current any more"
     if verdict is not None and verdict.health in TERMINAL:
         return f"{who}: still waits, and the run is {_word(verdict)}"
     return None
@@ -232,10 +232,6 @@ def _results(run: Run) -> str:
 
 def _word(verdict: Verdict) -> str:
     return verdict.health.value
-
-
-def _iso(at: float | None) -> str | None:
-    return None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
 
 
 def _column(texts: Sequence[str], indent: int = 2) -> list[str]:
@@ -250,36 +246,3 @@ def _column(texts: Sequence[str], indent: int = 2) -> list[str]:
             subsequent_indent=" " * (indent + 2),
         )
     ]
-
-
-def _run_document(standing: Standing) -> dict[str, Any]:
-    run, verdict = standing.run, standing.verdict
-    shaped: dict[str, Any] = {"run": run.name, "id": run.run_id, "box": run.box.name}
-    if verdict is None:
-        return {**shaped, "health": None, "facts_at": None, "attempt": None, "next": []}
-    progress = verdict.progress
-    return {
-        **shaped,
-        "health": verdict.health.value,
-        "row": verdict.row,
-        "severity": verdict.severity.value,
-        "summary": verdict.summary,
-        "since": _iso(verdict.since),
-        "facts_at": _iso(verdict.facts_at),
-        "attempt": verdict.attempt,
-        "progress": progress
-        and {
-            "index": progress.index,
-            "total": progress.total,
-            "unit": progress.unit,
-            "eta_s": progress.eta_s,
-            "last_step_at": _iso(progress.last_step_at),
-            "usual_step_s": progress.usual_step_s,
-        },
-        "evidence": [
-            {"source": each.source, "observed_at": _iso(each.observed_at), "says": each.says}
-            for each in verdict.evidence
-        ],
-        "untrusted_last_line": verdict.last_line,
-        "next": list(verdict.next),
-    }

@@ -53,7 +53,7 @@ def render(facts: HandbookFacts, now: float) -> str:
             {"source": each.source, "at": stamp(each.observed_at), "says": each.says}
             for each in (verdict.evidence if verdict else ())
         ],
-        last_line=(verdict.last_line if verdict else None),
+        last_line=_quoted(verdict.last_line if verdict else None),
         stages=[{"file": stage.file, "command": _tame(stage.command)} for stage in facts.stages],
         first=_tame(commands.adopt(facts)),
         carry_on=commands.carry_on(facts.name),

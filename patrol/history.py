@@ -15,7 +15,7 @@ from fleet.model.probe import Attempt, LogSlice, Probe, RunFacts, Unreachable
 from fleet.model.reading import Known
 from fleet.model.run import Run
 from fleet.model.verdict import Progress
-from patrol.progress import RANK, LogNews, read_news
+from patrol.progress import RANK, read_news
 
 _STEP_TIMES_KEPT = 15
 _RECENT_KEPT = 20
@@ -27,7 +27,8 @@ class History(Struct, frozen=True):
 
     `log_offset` is where the next slice begins (the start of an unfinished line), `log_size` how far
     the log was read. `advanced_at` is box time of the newest advance at the latest, `advanced_by` what
-    it was. `breath_at` is box time of the newest log bytes that were heartbeats only. `recent` are the
+    it was. `breath_at` is box time of the newest log bytes that were heartbeats
+    (or a bar drawn again) only, `bar` where the newest progress bar stood. `recent` are the
     last 20 step counts, oldest first. `crash_lines` and `oom_kills` count from this attempt's start.
     `seen_as` is the newest look in a word; `facts_at` its host time, `skew_s` the box's clock then.
     """
@@ -43,6 +44,7 @@ class History(Struct, frozen=True):
     artifact_at: float | None = None
     markers: int = 0
     last_line: str | None = None
+    bar: str | None = None
     step_times: tuple[float, ...] = ()
     recent: tuple[int, ...] = ()
     crash_lines: int = 0
@@ -116,6 +118,7 @@ def _attempt(history: History, facts: RunFacts, box_now: float) -> History:
                 advanced_by=None,
                 breath_at=None,
                 last_line=None,
+                bar=None,
                 step_times=(),
                 crash_lines=0,
                 oom_base=None,
@@ -145,18 +148,19 @@ def _log(history: History, run: Run, slice_: LogSlice, box_now: float) -> Histor
     if same and slice_.size_bytes == history.log_size:
         return history
     from_ = history.log_offset if same else 0
-    own = (
-        slice_.data.rpartition(b"== attempt %d of run " % history.attempt)[2]
-        if history.attempt
-        else slice_.data
-    )
-    news = read_news(own, run.spec.heartbeat, skip_first=slice_.start > from_)
-    # A line without its end is judged when it has one, unless it is a bar that moved, or it grew through a
-    # whole tick; the cut half of a heartbeat must not count as an advance.
-    grew = same and slice_.start == from_ and news.lines + news.heartbeats == 0 and history.log_size > from_
-    moved = _moved(history.progress, news)
-    advanced = news.lines > 0 or (news.open_step and moved) or (grew and news.last_line is not None)
-    advanced = advanced or (slice_.start > from_ and news.lines + news.heartbeats == 0)
+    skipped = slice_.start > from_
+    content = slice_.data
+    began = content.rfind(b"== attempt %d of run " % history.attempt) if history.attempt else -1
+    if began >= 0:  # what stands before it is of an earlier attempt
+        content, skipped = content[began:], False
+    news = read_news(content, run.spec.heartbeat, skip_first=skipped)
+    whole = news.lines + news.heartbeats
+    moved = news.bar is not None and news.bar != history.bar
+    # A line without its end is judged when it has one, unless it grew through a whole tick: the cut half of a
+    # heartbeat must not count as an advance. What is longer than a slice is no heartbeat either.
+    grew = same and slice_.start == from_ < history.log_size and news.last_line is not None
+    endless = skipped and not news.tail_bytes
+    advanced = news.lines > 0 or moved or (whole == 0 and news.bar is None and (grew or endless))
     history = replace(
         history,
         log_id=slice_.file_id,
@@ -164,17 +168,13 @@ def _log(history: History, run: Run, slice_: LogSlice, box_now: float) -> Histor
         log_offset=slice_.size_bytes - min(news.tail_bytes, slice_.size_bytes),
         last_line=news.last_line or history.last_line,
         crash_lines=history.crash_lines + news.crash_lines,
+        bar=news.bar or history.bar,
     )
     at = min(slice_.mtime, box_now)
     if not advanced:
-        return replace(history, breath_at=at) if news.heartbeats else history
+        return replace(history, breath_at=at) if news.heartbeats or news.bar else history
     history = _advance(history, at, "log", box_now)
     return _step(history, news.progress, at) if news.progress else history
-
-
-def _moved(old: Progress, news: LogNews) -> bool:
-    new = news.progress
-    return new is not None and (new.unit, new.index, new.values) != (old.unit, old.index, old.values)
 
 
 def _step(history: History, new: Progress, at: float) -> History:

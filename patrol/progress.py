@@ -5,7 +5,7 @@ training hangs), so it never counts as an advance. Nothing here decides: crash l
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
@@ -13,6 +13,7 @@ from fleet.model.verdict import Progress
 
 MAX_LINE_CHARS = 400
 _MAX_VALUES = 4
+_ENDS = re.compile(rb"[\r\n]")
 
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
 _INT = r"(\d{1,12})"
@@ -65,7 +66,7 @@ _CRASH = re.compile(
     r"|terminate called (?:after throwing|without an active exception)"
     r"|CUDA (?:error|out of memory)[:.]"
     r"|slurmstepd: error: "
-    r"|(?:\S{1,200}: ){1,4}No space left on device\s*$"
+    r"|(?:.{1,200}: )?No space left on device\s*$"
     r")"
 )
 
@@ -77,16 +78,17 @@ _CHAIN = re.compile(r"^== (?:attempt \d+|stage \S+, attempt \d+|skip \S+: attemp
 class LogNews(Struct, frozen=True):
     """What new bytes of a log say.
 
-    `lines` counts whole lines that are neither heartbeats nor the chain's own, `heartbeats` the
-    heartbeats. `tail_bytes` is the length of the last line, still without its end; it is judged again
-    when it has one. `progress` None: no step was recognised. `open_step`: a step stands in that
-    unfinished line (a progress bar). `last_line` is the newest line that is no heartbeat: text of the box.
+    `lines` counts whole lines that are neither heartbeats nor bars nor the chain's own, `heartbeats` the
+    heartbeats. `bar` is where the newest progress bar stands, or another step that the unfinished line
+    names: a bar that is only drawn again proves nothing. `tail_bytes` is the length of that unfinished
+    line, which is judged again when it has its end. `progress` None: no step was recognised.
+    `last_line` is the newest line that is no heartbeat: text of the box.
     """
 
     lines: int
     heartbeats: int
+    bar: str | None
     tail_bytes: int
-    open_step: bool
     progress: Progress | None
     last_line: str | None
     crash_lines: int
@@ -95,71 +97,88 @@ class LogNews(Struct, frozen=True):
 def read_news(content: bytes, heartbeat: Iterable[str] = (), *, skip_first: bool = False) -> LogNews:
     r"""What `content` says. `skip_first`: it begins in the middle of a line, which is not judged.
 
+    A carriage return ends a line too, as progress bars use it.
+
     >>> read_news(b"Epoch 3/90 - loss: 0.41\n[HEARTBEAT 10:00:01]\n").progress.index
     3
     """
-    whole, _, tail = content.rpartition(b"\n")
-    finished = whole.split(b"\n") if whole or content[:1] == b"\n" else []
-    if skip_first and finished:
-        finished = finished[1:]
     patterns = tuple(pattern for pattern in heartbeat if pattern)
-    lines = heartbeats = crashes = 0
-    last_line: str | None = None
-    steps = _Steps()
+    *finished, tail = _ENDS.split(content)
+    if skip_first:
+        finished, tail = (finished[1:], tail) if finished else ([], b"")
+    seen = _Seen()
+    heartbeats = 0
     for raw in finished:
         line = clean(raw)
-        if not line or _CHAIN.match(line):
-            continue
         if is_heartbeat(line, patterns):
             heartbeats += 1
-            continue
-        lines += 1
-        last_line = line
-        crashes += bool(_CRASH.search(line))
-        steps.see(line)
-    before = steps.seen
+        elif line and not _CHAIN.match(line):
+            seen.see(line)
     open_line = clean(tail)
-    if open_line and not is_heartbeat(open_line, patterns) and not (skip_first and not finished):
-        last_line = open_line
-        steps.see(open_line)
-    open_step = steps.seen > before
-    return LogNews(lines, heartbeats, len(tail), open_step, steps.progress(), last_line, crashes)
+    if open_line and not is_heartbeat(open_line, patterns):
+        seen.see_open(open_line)
+    return LogNews(
+        seen.lines, heartbeats, seen.bar, len(tail), seen.progress(), seen.last_line, seen.crash_lines
+    )
 
 
-class _Steps:
-    """The newest step of the coarsest unit, and the newest values, over lines in order."""
+class _Seen:
+    """What the lines said so far: the newest step of each unit, the newest values and bar."""
 
     def __init__(self) -> None:
-        self.seen = 0
-        self._found: dict[str, tuple[int, int | None]] = {}
+        self.lines = 0
+        self.crash_lines = 0
+        self.bar: str | None = None
+        self.last_line: str | None = None
+        self._steps: dict[str, tuple[int, int | None]] = {}
         self._values: tuple[tuple[str, str], ...] = ()
 
     def see(self, line: str) -> None:
+        """A whole line."""
+        steps = self._read(line)
+        if "it" in steps:
+            self.bar = _place(steps)
+        else:
+            self.lines += 1
+            self.crash_lines += bool(_CRASH.search(line))
+
+    def see_open(self, line: str) -> None:
+        """The line that has no end yet."""
+        steps = self._read(line)
+        self.bar = _place(steps) if steps else self.bar
+
+    def progress(self) -> Progress | None:
+        """The newest step of the coarsest unit."""
+        for unit, _ in _STEPS:
+            if unit in self._steps:
+                index, total = self._steps[unit]
+                return Progress(index=index, total=total, unit=unit, values=self._values)
+        return Progress(values=self._values) if self._values else None
+
+    def _read(self, line: str) -> dict[str, tuple[int, int | None]]:
+        self.last_line = line
+        found: dict[str, tuple[int, int | None]] = {}
         for unit, pattern in _STEPS:
             matches = pattern.findall(line)
             if matches:
                 index, total = matches[-1]
-                self._found[unit] = int(index), int(total) if total else None
-                self.seen += 1
+                found[unit] = int(index), int(total) if total else None
         values = tuple((name.lower().replace(" ", "_"), number) for name, number in _VALUE.findall(line))
+        self._steps |= found
         self._values = values[:_MAX_VALUES] or self._values
+        return found
 
-    def progress(self) -> Progress | None:
-        for unit, _ in _STEPS:
-            if unit in self._found:
-                index, total = self._found[unit]
-                return Progress(index=index, total=total, unit=unit, values=self._values)
-        return Progress(values=self._values) if self._values else None
+
+def _place(steps: Mapping[str, tuple[int, int | None]]) -> str:
+    return " ".join(f"{unit} {index}/{total}" for unit, (index, total) in steps.items())
 
 
 def clean(raw: bytes) -> str:
-    r"""One line as text: the last frame of a progress bar (after `\r`), no ANSI, at most 400 characters.
+    r"""One line as text, without ANSI colours and moves, at most 400 characters.
 
     Other control characters stay: they are the box's text and are made harmless where they are shown.
     """
-    frames = [frame for frame in raw[-65536:].split(b"\r") if frame.strip()]
-    text = frames[-1].decode("utf-8", "replace") if frames else ""
-    return _ANSI.sub("", text[: 4 * MAX_LINE_CHARS]).strip()[:MAX_LINE_CHARS]
+    return _ANSI.sub("", raw[: 4 * MAX_LINE_CHARS].decode("utf-8", "replace")).strip()[:MAX_LINE_CHARS]
 
 
 def is_heartbeat(line: str, patterns: Iterable[str] = ()) -> bool:

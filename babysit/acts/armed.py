@@ -11,15 +11,19 @@ CRON_MINUTES = (3, 33)
 _CRON_SEEN_S = 2 * 30 * 60 + 300
 
 
-def triggers(ledger: Ledger, now: float) -> tuple[str, ...]:
-    """What is armed, one phrase each: `cron 03:33, last fired 22 min ago`; empty when nothing watches."""
+def triggers(ledger: Ledger, now: float, *, besides: int | None = None) -> tuple[str, ...]:
+    """What is armed, one phrase each: `cron 03:33, last fired 22 min ago`; empty when nothing watches.
+
+    `besides` is the pid of a waiter that is about to leave.
+    """
     last = next(iter(ledger.ticks.seen("cron", 1)), None)
     fires = []
     if last is not None and now - last.at < _CRON_SEEN_S:
         fires.append(f"cron {next_cron(now)}, last fired {ago(now - last.at)}")
     fires += [
-        f"watch of {waiter.run_id} (pid {waiter.identity.partition(' ')[0]})"
+        f"watch of {waiter.run_id}, pid {pid}"
         for waiter in ledger.waiters.all()
+        if (pid := waiter.identity.partition(" ")[0]) != str(besides)
         if alive(waiter.identity) and waiter.deadline > now
     ]
     return tuple(fires)

@@ -73,7 +73,7 @@ def facts_of(place: Here, ledger: Ledger, run: Run, verdict: Verdict | None) -> 
         home=os.path.expanduser("~"),  # noqa: PTH111 - text, compared as text
         fingerprint=shown,
         verdict=verdict,
-        armed=armed.triggers(ledger, clock.now()),
+        armed=armed.triggers(ledger, clock.now(), besides=os.getpid()),
     )
 
 

@@ -62,7 +62,7 @@ def results(*, box: str, run: str, raw: bool, spec: str | None) -> int:
     """
     from babysit.acts.here import here_anyway, run_named
     from babysit.acts.visit import boxes_of, opened
-    from fleet.arming.read_run import read_files
+    from fleet.arming.read_files import read_files
     from fleet.errors import NotFound
     from fleet.text.untrusted import decode, render_untrusted
 
@@ -74,7 +74,7 @@ def results(*, box: str, run: str, raw: bool, spec: str | None) -> int:
             raise NotFound(f"run {run!r} names no result files", where=run, hint=hint)
         where = boxes_of((known,), place.spec)[known.box.name]
         with opened(ledger, where, limit_s=where.limit_s) as link:
-            found = read_files(link, run=known, paths=known.spec.results, max_bytes=_MOST_BYTES)
+            found = read_files(link, run=known, max_bytes=_MOST_BYTES)
     missing = [file.path for file in found if file.content is None]
     for file in found:
         if file.content is None:

@@ -12,7 +12,7 @@ from fleet.text.frame import cksum
 
 _FRAGMENTS = ("frame", "ground", "place")
 _LIMIT_S = 30.0
-HANDBOOK = "handbook.md"
+REPLACEABLE = ("handbook.md", "budget")  # all else is fixed at arm, or written by the chain alone
 _PLAIN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 _PATH = re.compile(rf"{_PLAIN}(/{_PLAIN})?")
 
@@ -88,13 +88,13 @@ def claim(
 def put_file(
     link: Link, *, state_dir: str | None, run_id: str, name: str, content: bytes, limit_s: float = _LIMIT_S
 ) -> None:
-    """One file of a run (`handbook.md`), replaced as a whole; a reader sees the old or the new one.
+    """Nothing comes back: one file of a run is replaced as a whole; a reader sees the old or the new one.
 
     Raises NotFound when the box has no such run, BoxRefused when it cannot be written,
     ProbeUnreadable, LinkError.
     """
-    if name != HANDBOOK:
-        raise UsageError(f"no file to be put into a run: {name!r}", hint="only the handbook changes")
+    if name not in REPLACEABLE:
+        raise UsageError(f"no file to be put into a run: {name!r}", hint=f"only {', '.join(REPLACEABLE)}")
     pairs = [
         ("act", "put"),
         ("state", state_dir or "-"),

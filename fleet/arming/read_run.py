@@ -20,7 +20,7 @@ _NONCE = re.compile(r"[0-9a-f]{32}\n")
 _TOO_LONG = 27  # read_run.sh: the file is longer than it may be
 _DIGITS_MAX = 6
 PLAN_FORMAT = "1"
-_LEFTOVERS = get_args(Leftovers)
+_STAGE = re.compile(rf"(\d\d-[A-Za-z0-9._-]{{1,64}}) (\d{{1,19}}) ({'|'.join(get_args(Leftovers))}) ([01])")
 _PLAN_KEYS = {"format", "run", "run_id", "tag", "chain", "onbox", "python", "lockdir", "cwd", "spec_digest"}
 _CHAIN = re.compile(r"chain-[0-9a-f]{8}\.sh")
 _TAG_END = re.compile(r"-[0-9a-f]{16}")
@@ -41,7 +41,7 @@ class FoundRun(Struct, frozen=True):
     chain: str
     onbox: str | None
     python: str | None
-    lock_dir: str
+    lock_dir: str | None
     cwd: str | None
     spec_digest: str
     stages: tuple[tuple[str, int, str, bool], ...]
@@ -98,7 +98,7 @@ def read_run(
         chain=plan["chain"],
         onbox=_or_none(plan["onbox"]),
         python=_or_none(plan["python"]),
-        lock_dir=plan["lockdir"],
+        lock_dir=_or_none(plan["lockdir"]),
         cwd=_or_none(plan["cwd"]),
         spec_digest=plan["spec_digest"],
         stages=stages,
@@ -195,12 +195,11 @@ def _plan(content: str, where: str) -> tuple[dict[str, str], tuple[tuple[str, in
 
 
 def _stage(value: str, where: str) -> tuple[str, int, str, bool]:
-    words = value.split(" ")
-    if (
-        len(words) != 4 or not words[1].isdecimal() or words[3] not in {"0", "1"}
-    ):  # name mark leftovers strict
+    match = _STAGE.fullmatch(value)
+    if match is None:
         raise ProbeUnreadable(f"a stage of the plan on the box is damaged: {value[:80]!r}", where=where)
-    return words[0], int(words[1]), words[2], words[3] == "1"
+    name, mark_kib, leftovers, strict = match.groups()
+    return name, int(mark_kib), leftovers, strict == "1"
 
 
 def _or_none(value: str) -> str | None:

@@ -62,6 +62,10 @@ def _ended_at(*stages: Stage) -> _Test:
     return lambda _, scene: scene.stage in stages and scene.hung_up
 
 
+def _reset_at_once(error: BaseException, scene: Scene) -> bool:
+    return scene.stage == Stage.CONNECT and isinstance(error, ConnectionResetError)  # accepted, then dropped
+
+
 def _sent_away(_: BaseException, scene: Scene) -> bool:
     said = scene.greeting.strip()
     return scene.stage == Stage.GREETING and scene.hung_up and (not said or said.startswith(_SENT_AWAY))
@@ -76,6 +80,7 @@ _TABLE: tuple[tuple[_Test, Cause], ...] = (
     (_at(Stage.RESOLVE), Cause.RESOLVE),
     (lambda error, _: isinstance(error, ConnectionRefusedError), Cause.REFUSED),
     (_silent_at(Stage.CONNECT), Cause.TIMEOUT_CONNECT),
+    (_reset_at_once, Cause.THROTTLED),
     (_at(Stage.CONNECT), Cause.NO_ROUTE),
     (_silent_at(Stage.GREETING), Cause.TIMEOUT_BANNER),
     (_silent_at(Stage.HANDSHAKE, Stage.LOGIN), Cause.TIMEOUT_HANDSHAKE),

@@ -138,9 +138,9 @@ def dial(where: tuple[Place, ...], limit_s: float) -> Line:
         line = Line(place.family)
         share = (deadline - clock.monotonic()) / (len(where) - tried)
         try:
+            line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             line.settimeout(max(0.001, share))
             line.connect(place.sockaddr)
-            line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError:
             line.close()
             if tried == len(where) - 1:

@@ -19,7 +19,7 @@ AGENT_LIMIT_S = 5.0  # an agent that lists its keys later than this is taken for
 
 
 class Agent(AgentSSH):
-    """The keys of the ssh-agent at `path`, asked for within `limit_s`; a signature may take `sign_limit_s`."""
+    """The keys of the ssh-agent at `path`, listed within `limit_s`; a signature may take `sign_limit_s`."""
 
     def __init__(self, path: str, limit_s: float, sign_limit_s: float) -> None:
         super().__init__()

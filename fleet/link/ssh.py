@@ -130,12 +130,15 @@ class _Visit:
                 took_s=took_s,
                 skipped=known.skipped,
             )
+        stage = self._stage_now()
+        # sshd may say goodbye in words of the protocol: then the line itself has not ended yet
+        gone = stage == Stage.LOGIN and self.transport is not None and not self.transport.is_active()
         scene = Scene(
-            stage=self._stage_now(),
+            stage=stage,
             took_s=took_s,
             limit_s=self.limit_s,
             ran_out=self.ran_out,
-            hung_up=self.line is not None and self.line.ended,
+            hung_up=gone or (self.line is not None and self.line.ended),
             greeting=self.line.greeting if self.line is not None else b"",
             refused_keys=tuple(self.login.refused),
             unusable_keys=tuple(self.login.unusable),
@@ -320,9 +323,7 @@ def _receive(channel: paramiko.Channel, max_bytes: int) -> tuple[bytes, bytes, b
     waiting.register(channel.fileno(), select.POLLIN)
     ended = False
     while not ended:
-        ended = bool(
-            channel.eof_received or channel.closed
-        )  # asked before the last emptying
+        ended = bool(channel.eof_received or channel.closed)  # asked before the last emptying
         while channel.recv_ready():
             out += channel.recv(_CHUNK_BYTES)
             if len(out) > max_bytes:

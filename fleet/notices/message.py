@@ -21,6 +21,8 @@ TOLD: dict[str, str] = {
     "resolved": "resolved: the trouble told before is over",
 }
 
+# `no step for 26 min (usual: 40 s)`: what stands in brackets at the end is for the body.
+_ASIDE = re.compile(r" \([^()]*\)$")
 # What makes a chat service call people or build a link: `@all`, `<!channel>`, `<@U1>`, `https://`.
 _CALLS_OR_LINKS = re.compile(r"[@<](?=\S)|:(?=//)")
 
@@ -30,7 +32,7 @@ def message(verdict: Verdict, event_id: str, now: float, kind: str = "first") ->
 
     Every line is one line of harmless text. What the box wrote stands only in the last line, named untrusted.
     """
-    says = verdict.summary.partition(" · ")[0]
+    says = _ASIDE.sub("", verdict.summary.partition(" · ")[0])
     title = f"{verdict.run} on {verdict.box}: {_shown(verdict)}" + (f" ({says})" if says else "")
     return _line(title, MAX_TITLE_CHARS), "\n".join(_lines(verdict, event_id, now, kind))
 

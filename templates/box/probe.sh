@@ -21,7 +21,7 @@ bounded() {                       # bounded SECONDS COMMAND...: status 124 when 
 }
 capture() {                       # capture SECONDS COMMAND...: out = the last 8 KiB of what it printed, rc = its status
   out=$({ bounded "$@" 2>/dev/null </dev/null; printf '\n%s' $?; } | tail -c 8192)
-  rc=${out##*"$nl"} out=${out%"$nl"*}
+  rc=${out##*"$nl"} out=${out%"$nl"*}; out=${out%"$nl"}
 }
 tell() {                          # tell NAME RUN|- STATUS CONTENT: a section, as long as there is room
   if [ $((${#body} + ${#4})) -gt "$m_most" ]; then section "$1" "$2" 27 ''; else section "$@"; fi
@@ -51,7 +51,7 @@ tell_disk() {                     # tell_disk PATH|-: the mount it is on, in KiB
 word_of() {                       # word_of FILE [KEY]: its first word, or the one after KEY; `-` when there is none
   word=''
   if [ $# = 1 ]; then { IFS= read -r word <"$1"; } 2>/dev/null
-  else while read -r key value; do [ "$key" != "$2" ] || word=$value; done 2>/dev/null <"$1"; fi 2>/dev/null
+  else while read -r key value _; do [ "$key" != "$2" ] || word=$value; done <"$1"; fi 2>/dev/null
   case $word in '' | *[!a-z0-9]*) word=- ;; esac
 }
 level() {                         # level KIND FOLDER USED LIMIT EVENTS: one cgroup's three figures as a line
@@ -76,7 +76,7 @@ tell_memory() {                   # every cgroup above us, ours first: the tight
       group=${group%/*} depth=$((depth + 1))
     done
   done 2>/dev/null </proc/self/cgroup
-  word_of /proc/meminfo MemTotal:; all=${word%kB}
+  word_of /proc/meminfo MemTotal:; all=$word
   word_of /proc/meminfo MemAvailable:
   tell memory - 0 "${out}meminfo $all $word"
 }

@@ -75,8 +75,10 @@ put() {
     { mv -fT "$r_tmp" "$r_to" 2>/dev/null || { [ ! -d "$r_to" ] && mv -f "$r_tmp" "$r_to"; }; } &&
     to_disk "${r_to%/*}" && [ "$(cat "$r_to")" = "$r_text" ]
 }
-to_disk() {                       # where sync knows no files (`sync /` fails too), everything is synced instead
-  sync "$1" 2>/dev/null || { ! sync / 2>/dev/null && sync; }
+# Where sync knows no files (`sync /` fails too), everything is synced. Where there is no sync at all, a record is as
+# safe as the file system keeps it: a crash of the whole box may lose the newest one, which a resume then does again.
+to_disk() {
+  sync "$1" 2>/dev/null || ! command -v sync >/dev/null 2>&1 || { ! sync / 2>/dev/null && sync; }
 }
 
 born() {

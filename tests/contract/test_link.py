@@ -7,15 +7,15 @@ import time
 from pathlib import Path
 
 import pytest
+from sshd import command_line, descendants
+from waiting import wait_until
 
-from box import _command_line, _descendants
 from fleet.errors import LinkError, LinkTimeout
 from fleet.link.address import resolve
 from fleet.link.base import Link
 from fleet.link.local import LocalLink
 from fleet.model.probe import Cause
 from fleet.model.spec import BoxSpec
-from waiting import wait_until
 
 
 @pytest.fixture(params=["local", pytest.param("ssh", marks=pytest.mark.box)])
@@ -24,7 +24,7 @@ def opened(request, tmp_path):
     if request.param == "local":
 
         def ours():
-            return {pid: _command_line(pid) for pid in _descendants(os.getpid()) if _command_line(pid)}
+            return {pid: command_line(pid) for pid in descendants(os.getpid()) if command_line(pid)}
 
         before = set(ours())
         yield LocalLink, lambda: {pid: line for pid, line in ours().items() if pid not in before}

@@ -285,6 +285,12 @@ def test_the_handbook_is_replaced_as_a_whole(any_box):
     }
 
 
+def test_a_budget_that_a_person_raised_is_replaced(box):
+    take(box, "train-a1", files=FILES | {"budget": b"3\n"})
+    put_file(box.link(), state_dir=None, run_id="train-a1", name="budget", content=b"4\n")
+    assert (box.state / "runs/train-a1/budget").read_bytes() == b"4\n"
+
+
 def test_a_handbook_for_a_run_that_is_not_there_is_not_found(any_box):
     with pytest.raises(NotFound, match="no run train-a1"):
         put_file(
@@ -293,7 +299,7 @@ def test_a_handbook_for_a_run_that_is_not_there_is_not_found(any_box):
 
 
 @pytest.mark.parametrize("name", ["plan", "../handbook.md", "", "spec.json"])
-def test_nothing_but_the_handbook_is_ever_put(box, name):
+def test_nothing_that_is_fixed_at_arm_is_ever_put(box, name):
     with pytest.raises(UsageError):
         put_file(box.link(), state_dir=None, run_id="train-a1", name=name, content=b"")
 

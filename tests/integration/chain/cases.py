@@ -101,8 +101,9 @@ def orphan(make_run, kind, *, cripple=(), starts=5):
         # What stands between chain and worker goes too, so that only the worker itself is left to be seen.
         wait_until(lambda: not _others(run, worker), 10, "only the worker is left")
     assert alive(worker)
-    assert run.verdict() == ("orphaned" if visible else "free")
+    seen = run.verdict()
     said = _no_second(run, starts)
+    assert seen == ("orphaned" if visible else "free")
     assert not [s for s in said if s[0] not in (10, 75)], f"launched beside a living worker: {words(said)}"
     named = [text for code, text in said if code == 10]
     assert named, said
@@ -223,7 +224,7 @@ def locks_deleted(make_run, *, cripple=()):
     folder.mkdir()
     sync = folder / "sync"
     sync.write_text(
-        f"#!/bin/sh\ncase $1 in */markers/.new.*) echo $$ >{held}; read -r _ <{run.work}/gate ;; esac\n"
+        f"#!/bin/sh\ncase $1 in */markers/.new.01-*) echo $$ >{held}; read -r _ <{run.work}/gate ;; esac\n"
     )
     sync.chmod(0o755)
     first = run.start("0", PATH=f"{folder}:{os.environ['PATH']}")

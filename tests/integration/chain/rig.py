@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from fleet.link.local import LocalLink
 from fleet.model.run import Run
 from fleet.model.spec import BoxSpec, RunSpec, Stage
 
+PYTHON = sys.executable
 SHELLS = tuple(
     shell for shell in (("dash",), ("bash",), ("busybox", "sh")) if shutil.which(shell[0]) is not None
 )
@@ -123,15 +125,11 @@ class Rig:
         process.wait()
         process.stdout.close()
 
-    def stop(self, attempt=1, grace_s=5):
-        """What the box says when this attempt is to end."""
+    def stop(self, attempt=1, grace_s=5, path=None):
+        """What the box says when this attempt is to end; `path` stands for the box's PATH."""
+        link = LocalLink({**os.environ, "PATH": str(path)} if path else None)
         return stop(
-            LocalLink(),
-            state_dir=str(self.state),
-            run_id=self.run_id,
-            attempt=attempt,
-            grace_s=grace_s,
-            limit_s=45,
+            link, state_dir=str(self.state), run_id=self.run_id, attempt=attempt, grace_s=grace_s, limit_s=45
         )
 
     def launch(self, expect=None, detach="setsid", path=None, env=None):

@@ -42,9 +42,19 @@ def stage(python: str, script: str, folder: Path, *options: str) -> list[str]:
     return [python, "-B", "-W", "error", str(IRIS / script), "--folder", str(folder), *options]
 
 
+def bare() -> dict[str, str]:
+    """An environment that does not make Python flush or look anywhere by itself."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+
+
 def run(python: str, script: str, folder: Path, *options: str) -> str:
     done = subprocess.run(
-        stage(python, script, folder, *options), capture_output=True, text=True, timeout=50, check=False
+        stage(python, script, folder, *options),
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+        env=bare(),
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -103,9 +113,10 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(killed_after, tmp_
     folder.mkdir()
     run(sys.executable, "prepare.py", folder)
     command = stage(sys.executable, "train.py", folder, "--epochs", str(EPOCHS), "--epoch-seconds", "0.05")
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as training:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=bare()) as training:
         if killed_after == 0:
-            wait_until((folder / "launches.log").exists, 20, "the training counted its launch")
+            counted = folder / "launches.log"
+            wait_until(lambda: counted.exists() and counted.read_text(), 20, "it counted its launch")
         for _ in range(killed_after):
             assert training.stdout.readline().startswith("Epoch "), "a line an epoch, at once"
         training.send_signal(signal.SIGKILL)
@@ -147,7 +158,12 @@ def test_a_checkpoint_it_cannot_go_on_from_is_named_and_kept(spoil, says, tmp_pa
     spoil(folder)
     before = (folder / "checkpoint.json").read_bytes()
     done = subprocess.run(
-        stage(sys.executable, "train.py", folder), capture_output=True, text=True, timeout=50, check=False
+        stage(sys.executable, "train.py", folder),
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+        env=bare(),
     )
     assert done.returncode == 1
     assert says in done.stderr

@@ -40,6 +40,18 @@ with Ledger.open(folder, write=True) as ledger:
         print(number, flush=True)
 """
 
+# FOLDER: claims every row that is due and says which.
+CLAIMER = """
+import sys
+from pathlib import Path
+from fleet.ledger.ledger import Ledger
+with Ledger.open(Path(sys.argv[1]), write=True) as ledger:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    while row := ledger.outbox.claim_due(2e9, 60):
+        print(row.event.event_id, row.target, flush=True)
+"""
+
 
 def _writer(folder, name, count, *more, stdin=subprocess.DEVNULL):
     words = [sys.executable, "-I", "-c", WRITER, str(folder), name, str(count), *more]
@@ -48,15 +60,20 @@ def _writer(folder, name, count, *more, stdin=subprocess.DEVNULL):
 
 def _at_once(folder, names, count):
     """Writers that all begin together, run to their end."""
-    writers = [_writer(folder, name, count, stdin=subprocess.PIPE) for name in names]
-    for writer in writers:
-        assert writer.stdout.readline() == b"ready\n"
-    for writer in writers:
-        writer.stdin.write(b"\n")
-        writer.stdin.flush()
-    for writer in writers:
-        out, _ = writer.communicate(timeout=50)
-        assert (writer.returncode, len(out.split())) == (0, count)
+    said = _together([_writer(folder, name, count, stdin=subprocess.PIPE) for name in names])
+    assert [len(lines) for lines in said] == [count] * len(said)
+
+
+def _together(children):
+    """What each child said after all of them had got ready."""
+    for child in children:
+        assert child.stdout.readline() == b"ready\n"
+    for child in children:
+        child.stdin.write(b"\n")
+        child.stdin.flush()
+    said = [child.communicate(timeout=50)[0].splitlines() for child in children]
+    assert [child.returncode for child in children] == [0] * len(children)
+    return said
 
 
 def _killed(folder, name, chance, *more, early=False):
@@ -110,6 +127,16 @@ def test_eight_processes_that_make_the_ledger_together(tmp_path):
     _at_once(folder, names, 1)
     assert _half(folder) == []
     assert [_firings(folder, name) for name in names] == [1] * 8
+
+
+def test_claimers_at_once_never_get_the_same_row(tmp_path):  # P4
+    _at_once(tmp_path / "state", ("one",), 30)
+    words = [sys.executable, "-I", "-c", CLAIMER, str(tmp_path / "state")]
+    said = _together(
+        [subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(3)]
+    )
+    claimed = [line for lines in said for line in lines]
+    assert len(claimed) == len(set(claimed)) == 30 * 2 * 2
 
 
 @pytest.mark.timeout(120)

@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 import pytest
-
-from box import Box, PlainBox, _all_pids, _descendants
+from box import Box, PlainBox
+from sshd import all_pids, descendants
 from waiting import wait_until
 
 
@@ -27,7 +27,7 @@ def test_a_box_has_its_own_everything_and_leaves_nothing(make_box, user, tmp_pat
     box.stop()
     assert not box.folder.exists()
     assert str(box.folder) not in Path("/proc/mounts").read_text()
-    assert not set(pids) & set(_all_pids())
+    assert not set(pids) & set(all_pids())
 
 
 @pytest.mark.box
@@ -71,5 +71,5 @@ def test_the_plain_box_needs_no_namespace_and_leaves_nothing(tmp_path):
     finally:
         box.stop()
     assert not box.folder.exists()
-    assert not set(pids) & set(_all_pids())
-    assert not [pid for pid in _descendants(os.getpid()) if pid in pids]
+    assert not set(pids) & set(all_pids())
+    assert not [pid for pid in descendants(os.getpid()) if pid in pids]

@@ -4,11 +4,11 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import msgspec
 import pytest
 from ledger_samples import a_tick, an_event
+from processes import children, lives, of, pids
 from receiver import receiver
 from waiting import wait_until
 
@@ -16,6 +16,8 @@ from fleet.ledger.ledger import Ledger
 from fleet.model.spec import TargetSpec
 from fleet.notices.courier import deliver_due, start_detached
 from fleet.notices.parcel import Parcel, Receipt
+
+LIMIT_S = 2.5
 
 # One in each part of a URL that can carry a secret.
 CANARIES = ("canary-user-1", "canary-pass-2", "canary-path-3", "canary-query-4")
@@ -35,15 +37,10 @@ def _reference(kind, tmp_path, monkeypatch, url):
     return f"file:{path}"
 
 
-def _of(pid, what):
-    try:
-        return Path(f"/proc/{pid}/{what}").read_bytes()
-    except OSError:
-        return b""
-
-
-def _pids():
-    return [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+def _end(pid):
+    for each in (pid, *children(pid)):
+        if lives(each):
+            os.kill(each, signal.SIGKILL)
 
 
 def _found(content):
@@ -57,17 +54,16 @@ def test_the_secret_is_nowhere_but_at_the_receiver(tmp_path, monkeypatch, kind):
         reference = _reference(kind, tmp_path, monkeypatch, _url(hook.port))
         with Ledger.open(folder, write=True) as ledger:
             ledger.ticks.commit(a_tick(an_event(), targets=(TargetSpec("hook", reference),)))
-        pid = start_detached(folder, limit_s=2, stays_s=0)
+        pid = start_detached(folder, limit_s=LIMIT_S, stays_s=0)
         try:
             wait_until(lambda: hook.hits, 10, "the detached courier's request")
-            senders = [each for each in _pids() if b"fleet.notices.send" in _of(each, "cmdline")]
-            assert senders, "the sender should be waiting for the dripping receiver"
-            assert [_found(_of(each, "cmdline")) for each in _pids() if _found(_of(each, "cmdline"))] == []
-            assert [_found(_of(each, "environ")) for each in senders] == [[]] * len(senders)
-            wait_until(lambda: not Path(f"/proc/{pid}").exists(), 10, "the end of the courier")
+            (sender,) = children(pid)
+            assert b"fleet.notices.send" in of(sender, "cmdline")
+            assert [each for each in pids() if _found(of(each, "cmdline"))] == []
+            assert _found(of(sender, "environ")) == []
+            wait_until(lambda: not lives(pid), 10, "the end of the courier")
         finally:
-            if Path(f"/proc/{pid}").exists():
-                os.kill(pid, signal.SIGKILL)
+            _end(pid)
         assert hook.hits[0].path == "/canary-path-3", "the receiver is where the secret belongs"
         assert hook.hits[0].headers["X-Key"] == "canary-query-4"
     for path in folder.iterdir():
@@ -108,11 +104,13 @@ def test_the_sender_sees_little_of_our_environment(tmp_path, monkeypatch):
         reference = _reference("file", tmp_path, monkeypatch, hook.url())
         with Ledger.open(tmp_path / "state", write=True) as ledger:
             ledger.ticks.commit(a_tick(an_event(), targets=(TargetSpec("hook", reference),)))
-        pid = start_detached(tmp_path / "state", limit_s=2, stays_s=0)
-        wait_until(lambda: hook.hits, 10, "the detached courier's request")
-        (sender,) = [each for each in _pids() if b"fleet.notices.send" in _of(each, "cmdline")]
-        names = {pair.partition(b"=")[0] for pair in _of(sender, "environ").split(b"\0") if pair}
-        assert b"SOME_TOKEN" not in names
-        assert b"HOME" not in names
-        assert b"PATH" in names
-        wait_until(lambda: not Path(f"/proc/{pid}").exists(), 10, "the end of the courier")
+        pid = start_detached(tmp_path / "state", limit_s=LIMIT_S, stays_s=0)
+        try:
+            wait_until(lambda: hook.hits, 10, "the detached courier's request")
+            (sender,) = children(pid)
+            names = {pair.partition(b"=")[0] for pair in of(sender, "environ").split(b"\0") if pair}
+            wait_until(lambda: not lives(pid), 10, "the end of the courier")
+        finally:
+            _end(pid)
+    assert b"PATH" in names
+    assert not names & {b"SOME_TOKEN", b"HOME"}

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import os
 import secrets
+import shutil
 import subprocess
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,6 @@ from fleet.model.spec import BoxSpec, RunSpec, Stage
 from fleet.text.frame import request, sections
 from fleet.text.templates import box_script
 from patrol.ask import request_pairs
-from patrol.history import History
 from patrol.readers import read_probe
 
 SHELLS = {"dash": ["dash"], "bash": ["bash", "--posix"], "busybox": ["busybox", "sh"]}
@@ -122,12 +122,12 @@ class HandRun:
         self.record(f"markers/{stage}", stage=stage, attempt=attempt, started_at=now - 300, ended_at=now - 200, **more)
 
     @contextmanager
-    def held(self, *locks):
-        """These locks held exclusively, as a chain holds them."""
+    def held(self, *locks, how=fcntl.LOCK_EX):
+        """These locks held, exclusively as a chain holds them."""
         opened = [(self.folder / f"{lock}.lock").open("a") for lock in locks]
         try:
             for file in opened:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, how | fcntl.LOCK_NB)
             yield
         finally:
             for file in opened:
@@ -151,7 +151,7 @@ def answer(box: HandBox, hands, *, shell="dash", histories=None, gpu=False, wait
     began = clock.monotonic()
     boot = """IFS= read -r n && s=$(dd ibs=1 count="$n" 2>/dev/null) && eval "$s\""""
     done = subprocess.run(
-        [*SHELLS[shell], "-c", boot],
+        [str(shutil.which(SHELLS[shell][0])), *SHELLS[shell][1:], "-c", boot],
         input=packed(box_script(*SCRIPT), request(token, pairs)),
         capture_output=True,
         timeout=limit_s,
@@ -171,5 +171,3 @@ def probed(box: HandBox, hands, **how):
     runs = [hand.run for hand in hands]
     return read_probe(sections(reply, token, where="gpu1"), runs, at=clock.now(), took_s=took_s)
 
-
-__all__ = ["History"]

@@ -5,7 +5,7 @@ import shlex
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fleet.model.spec import Stage
@@ -185,6 +185,7 @@ def test_nothing_hostile_breaks_out_of_its_place(make, commands, last, says, fil
     st.text(st.characters(categories=("L", "N", "P", "S"), include_characters=" "), min_size=1, max_size=60)
 )
 def test_a_command_is_shown_as_it_was_written(make, command):
+    assume(not command.startswith("<!-- notes by hand"))  # the one thing that is shown otherwise
     page = render(make.facts(make.run(spec_stages=(Stage("one", command),))), make.now)
     _, fences = blocks(page)
     assert [command] in fences

@@ -129,6 +129,26 @@ def test_a_newer_ledger_is_read_but_not_written(tmp_path):  # D9
         assert ledger.runs.find("train") == a_run()
 
 
+def _commit_until_it_fails(ledger):
+    for number in range(200):
+        ledger.ticks.commit(a_tick(*(an_event(f"ev-{number}-{part}") for part in range(20))))
+
+
+def test_a_full_disk_is_said_and_leaves_what_was_there(tmp_path):  # P8
+    with Ledger.open(tmp_path, write=True) as ledger:
+        ledger.ticks.commit(a_tick(an_event()))
+        (pages,) = ledger._store.rows("PRAGMA page_count")[0]
+        ledger._store.change(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(LedgerError, match="the disk is full") as caught:
+            _commit_until_it_fails(ledger)
+        assert caught.value.next == (f"df -h {tmp_path}",)
+        kept = len(ledger.ticks.seen(None, 999))
+        assert len(ledger.outbox.undelivered()) == 1 + 20 * (kept - 1), "no half tick"
+        assert ledger._store.rows("PRAGMA integrity_check") == [("ok",)]
+        ledger._store.change("PRAGMA max_page_count = 1000000")
+        ledger.ticks.commit(a_tick())
+
+
 def test_a_locked_file_is_said(tmp_path):
     with Ledger.open(tmp_path, write=True) as ledger:
         ledger._store.change("PRAGMA busy_timeout = 50")

@@ -12,7 +12,7 @@ from fleet.notices.message import MAX_TITLE_CHARS, TOLD, message
 
 def test_a_page_as_it_reads():
     title, body = message(a_verdict(), "ev-71d0", NOON)
-    assert title == "eval on gpu2: STALLED (no step for 26 min (usual: 40 s))"
+    assert title == "eval on gpu2: STALLED (no step for 26 min)"
     assert body.split("\n") == [
         "eval  gpu2  STALLED  no step for 26 min (usual: 40 s) · GPU 0 %",
         "since 2026-11-18T10:40:40+00:00 (26 min) · why R-STALL-2",

@@ -1,0 +1,180 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from fleet.errors import EXIT_CODES, TICK_PRECEDENCE
+from fleet.model.probe import Cause, Locks
+from fleet.model.verdict import Severity
+from patrol.decide import decide, first_match
+from patrol.history import History
+from patrol.table import TABLE
+from unit.patrol.build import (
+    BOX_NOW,
+    CHAIN_PID,
+    FREE,
+    GONE,
+    MISSING,
+    NOW,
+    alive,
+    artifact,
+    attempt,
+    away,
+    box,
+    case,
+    disk,
+    end,
+    facts,
+    known,
+    log,
+    marker,
+    probe,
+    run,
+)
+
+OLD = 4000.0  # seconds: longer than the default stall time
+BEAT = b"[HEARTBEAT 10:00:01]\n"
+SILENT = {"attempt": known(attempt(ago_s=9000)), "log": log(ago_s=OLD)}
+BEATING = History(attempt=1, log_id="1:2", log_offset=100, log_size=100, advanced_at=BOX_NOW - OLD, advanced_by="log")
+BEATS = log(BEAT * 9, ago_s=20, start=100)
+SEEN = History(attempt=1, facts_at=NOW - 1860, seen_as="running")
+FAILED = {**GONE, "end": known(end("failed", stage="02-train", rc=3, why="exit"))}
+
+
+def failed(why="exit", rc=3, signal=None, **more):
+    return {**GONE, "end": known(end("failed", stage="02-train", rc=rc, signal=signal, why=why)), **more}
+
+
+def seen(**changed):
+    return {"seen": probe(facts(**changed))}
+
+
+# Row -> a case that reaches it, and a neighbour that it must let pass, with the row that takes the neighbour.
+CASES = {
+    "R-AUTH-1": ({"seen": away(Cause.AUTH)}, {"seen": away(Cause.THROTTLED)}, "R-LINK-3"),
+    "R-HOSTKEY-1": ({"seen": away(Cause.HOSTKEY_UNKNOWN)}, {"seen": away(Cause.AUTH)}, "R-AUTH-1"),
+    "R-HOSTKEY-2": ({"seen": away(Cause.HOSTKEY_CHANGED)}, {"seen": away(Cause.HOSTKEY_UNKNOWN)}, "R-HOSTKEY-1"),
+    "R-LINK-1": ({"seen": away(Cause.REFUSED)}, {"seen": away(Cause.NO_ROUTE)}, "R-LINK-3"),
+    "R-LINK-2": ({"seen": away(Cause.TIMEOUT_BANNER)}, {"seen": away(Cause.TIMEOUT_CONNECT)}, "R-LINK-3"),
+    "R-LINK-3": ({"seen": away(Cause.CUT)}, {"seen": away(Cause.PROTOCOL)}, "R-LINK-2"),
+    "R-LOST-1": (
+        {"seen": probe(facts(), box(box_id=known("c" * 32)))},
+        {"seen": probe(facts(), box(box_id=MISSING))},
+        "R-RUN-1",
+    ),
+    "R-LOST-2": (
+        {"seen": probe(facts(exists=known(False), attempt=MISSING, end=MISSING))},
+        seen(exists=MISSING, attempt=MISSING, end=MISSING),
+        "R-RECORD-1",
+    ),
+    "R-QUEUE-1": (
+        {"of_run": run(armed_ago_s=30), **seen(attempt=known(None), **GONE)},
+        {"of_run": run(armed_ago_s=601), **seen(attempt=known(None), **GONE)},
+        "R-QUEUE-2",
+    ),
+    "R-QUEUE-2": (
+        {"of_run": run(launched=False, armed_ago_s=700), **seen(exists=known(False), attempt=MISSING, end=MISSING)},
+        {"of_run": run(armed_ago_s=700), **seen(attempt=known(None))},
+        "R-RUN-1",
+    ),
+    "R-RECORD-1": (seen(attempt=MISSING), seen(), "R-RUN-1"),
+    "R-RECORD-2": (
+        seen(end=known(end("done", number=2)), **GONE),
+        seen(end=known(end("done", number=1)), **GONE),
+        "R-FINISH-1",
+    ),
+    "R-FAIL-2": (seen(**failed("signal", rc=137, signal=9)), seen(**failed("exit", rc=137)), "R-FAIL-1"),
+    "R-FAIL-3": (seen(**failed("leftovers", rc=0)), seen(**failed("exit")), "R-FAIL-1"),
+    "R-FAIL-4": (seen(**failed("disk", rc=None)), seen(**failed("leftovers")), "R-FAIL-3"),
+    "R-FAIL-1": (seen(**failed()), seen(end=known(end("failed", number=1, why="exit")), attempt=known(attempt(2))), "R-RUN-1"),
+    "R-SCAN-1": (seen(locks=FREE, alive=MISSING), seen(alive=MISSING), "R-RUN-1"),
+    "R-FINISH-2": (
+        seen(end=known(end()), locks=FREE, alive=alive(4200)),
+        # The chain itself, which wrote its record a moment ago and is just leaving.
+        seen(end=known(end(ago_s=1)), alive=alive(CHAIN_PID)),
+        "R-FINISH-1",
+    ),
+    "R-FINISH-1": (seen(end=known(end()), **GONE), seen(end=known(end()), locks=FREE, alive=MISSING), "R-SCAN-1"),
+    "R-ORPHAN-1": (seen(locks=FREE, alive=alive(4200)), seen(locks=FREE, alive=alive(4200, CHAIN_PID)), "R-RUN-1"),
+    "R-STOP-1": (
+        seen(end=known(end("stopped", why="stopped")), **GONE),
+        seen(end=known(end("stopped", why="stopped")), locks=FREE, alive=alive(4200)),
+        "R-ORPHAN-1",
+    ),
+    "R-BLIND-1": (
+        seen(**{**SILENT, "log": MISSING}),
+        seen(**{**SILENT, "log": MISSING}, markers=known((marker(ago_s=100),))),
+        "R-RUN-1",
+    ),
+    "R-STALL-2": (
+        {"history": BEATING, **seen(attempt=known(attempt(ago_s=9000)), log=BEATS)},
+        {"history": BEATING, **seen(attempt=known(attempt(ago_s=9000)), log=log(b"step 4\n", ago_s=20, start=100))},
+        "R-RUN-1",
+    ),
+    "R-STALL-1": (seen(**SILENT), {"of_run": run(artifacts=("*.pt",)), **seen(**SILENT, artifacts=known((artifact(ago_s=60),)))}, "R-RUN-1"),
+    "R-DISK-1": (
+        {"seen": probe(facts(), box(disks=known((disk(40.0, 96.0),))))},
+        {"seen": probe(facts(), box(disks=known((disk(94.9, None),))))},
+        "R-RUN-1",
+    ),
+    "R-START-1": (seen(attempt=known(attempt(ago_s=100)), log=log(b"")), seen(attempt=known(attempt(ago_s=130)), log=log(b"")), "R-RUN-1"),
+    "R-RUN-1": (seen(), seen(**SILENT), "R-STALL-1"),
+    "R-INTERRUPT-1": (seen(**GONE, attempt=known(attempt(boot="99999999"))), seen(**GONE), "R-VANISH-1"),
+    "R-VANISH-1": (seen(**GONE), seen(locks=known(Locks(chain_held=False, stage_held=True)), alive=alive()), "R-ORPHAN-1"),
+}  # fmt: skip
+
+
+def test_every_row_but_the_last_has_a_case_and_a_neighbour():
+    assert [row.id for row in TABLE if row.id not in CASES] == ["R-UNKNOWN-9"]
+    assert set(CASES) <= {row.id for row in TABLE}
+
+
+@pytest.mark.parametrize("row", CASES)
+def test_each_row_is_reached(row):  # R34
+    reached, _, _ = CASES[row]
+    assert first_match(case(**reached)).id == row
+
+
+@pytest.mark.parametrize("row", CASES)
+def test_a_neighbour_is_not_taken(row):
+    _, neighbour, taken_by = CASES[row]
+    assert first_match(case(**neighbour)).id == taken_by != row
+
+
+def test_the_last_row_takes_what_no_other_row_knows():
+    # No attempt, no folder missing, and the chain is just leaving: nothing that a real chain writes.
+    odd = case(seen=probe(facts(end=known(end("paused")), **GONE)))
+    assert first_match(odd).id == "R-UNKNOWN-9" == TABLE[-1].id
+
+
+def test_rows_have_ids_of_their_own_exit_codes_that_exist_and_sentences_without_holes():
+    ids = [row.id for row in TABLE]
+    assert len(set(ids)) == len(ids)
+    for row in TABLE:
+        assert re.fullmatch(r"R-[A-Z]+-\d", row.id)
+        assert row.exit_code in EXIT_CODES
+        assert row.exit_code in TICK_PRECEDENCE
+        assert row.because.endswith(".")
+        assert "{" not in row.because
+        assert row.next, row.id
+        assert (row.severity is Severity.PAGE) or row.exit_code in {0, 11, 12}, row.id
+
+
+@pytest.mark.parametrize("row", CASES)
+def test_every_verdict_has_a_sentence_a_command_and_no_hole(row):
+    reached = case(**CASES[row][0])
+    verdict = decide(reached.run, reached.probe, reached.history, NOW)
+    assert verdict.row == row
+    assert verdict.summary
+    assert verdict.evidence
+    for text in (verdict.summary, *verdict.next, *(seen.says for seen in verdict.evidence)):
+        assert text.strip() == text != ""
+        assert "None" not in text
+        assert "{" not in text
+    assert all(re.match(r"(babysit (patrol|logs|stop|resume|trust|arm)|ssh) ?", command) for command in verdict.next)
+
+
+def test_the_table_is_the_only_judge():
+    # Health is decided in one place: nobody else in the patrol builds a Verdict.
+    builders = [path.name for path in Path(__import__("patrol").__path__[0]).rglob("*.py") if " Verdict(" in path.read_text()]
+    assert builders == ["decide.py"]
