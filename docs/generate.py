@@ -1,5 +1,7 @@
 """Writes the generated pages anew from the code they describe; `tests/house` compares them with what stands."""
 
+import re
+import tomllib
 from pathlib import Path
 
 import click
@@ -46,7 +48,26 @@ def commands() -> str:
     return "\n".join(parts)
 
 
-PAGES = {"exit-codes.md": exit_codes, "decision-table.md": decision_table, "commands.md": commands}
+_NAMED = re.compile(r"#\s*((?:[RPSD]\d+[ ,]*)+)$", re.MULTILINE)
+
+
+def requirements() -> str:
+    """docs/requirements.md: each row of requirements.toml with the test files that name it."""
+    rows = tomllib.loads((DOCS / "requirements.toml").read_text(encoding="utf-8"))
+    tests: dict[str, set[str]] = {}
+    for path in sorted((DOCS.parent / "tests").rglob("*.py")):
+        for found in _NAMED.findall(path.read_text(encoding="utf-8")):
+            for row in re.findall(r"[RPSD]\d+", found):
+                tests.setdefault(row, set()).add(str(path.relative_to(DOCS.parent / "tests")))
+    lines = [f"| {row} | {text} | {', '.join(sorted(tests.get(row, ())))} |" for row, text in rows.items()]
+    return (
+        "# Requirements\n\nWhat must be true, and the tests (below `tests/`) that show it. R: what it must do. P: promises.\n"
+        "S: security. D: mistakes of earlier tools, never to be repeated.\n\n"
+        "| row | must hold | tests |\n| --- | --- | --- |\n" + "\n".join(lines) + "\n"
+    )
+
+
+PAGES = {"requirements.md": requirements, "exit-codes.md": exit_codes, "decision-table.md": decision_table, "commands.md": commands}
 
 if __name__ == "__main__":
     for name, write in PAGES.items():

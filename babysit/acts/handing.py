@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from babysit.acts import armed
 from babysit.acts.here import Here
@@ -69,7 +70,8 @@ def facts_of(place: Here, ledger: Ledger, run: Run, verdict: Verdict | None) -> 
         host=address.host,
         port=address.port,
         user=address.user,
-        identity=address.identities[0] if address.identities else None,
+        # ssh_config lists keys that may not exist; the page names one that somebody can copy.
+        identity=next((path for path in address.identities if Path(path).is_file()), None),
         home=os.path.expanduser("~"),  # noqa: PTH111 - text, compared as text
         fingerprint=shown,
         verdict=verdict,

@@ -117,12 +117,12 @@ def test_a_hanging_nvidia_smi_costs_five_seconds_and_no_more(tmp_path, without):
     assert 4 < report.took_s < 15
 
 
-def test_a_noisy_login_shell_is_ignored_and_counted():
+def test_a_noisy_login_shell_is_ignored_and_counted(tmp_path):
     noise = b"Welcome to gpu1!\nbabysit-frame 1 0123 7 99\nbash: warning: setlocale\n"
-    box = SmallBox(home := __import__("pathlib").Path.cwd() / "box")
+    box = SmallBox(tmp_path / "box")
     report = look(box, link=NoisyLink(box.link(), noise, b"logout\n"))
     assert report.noise_bytes == len(noise)
-    assert report.home == str(home)
+    assert report.home == str(box.home)
     assert any("login shell" in text for text in warnings(report, RUN, BOX))
 
 

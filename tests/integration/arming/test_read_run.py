@@ -78,6 +78,11 @@ def test_a_run_is_read_back_by_name_and_by_id(armed, name):
     assert found.folder == str(armed.state / "runs/train-a1")
 
 
+def test_a_plan_whose_locks_lie_with_the_run_names_no_lock_folder(box):
+    take(box, "train-a1", FILES | {"plan": PLAN.replace("lockdir=/home/dev/locks", "lockdir=-").encode()})
+    assert read(box).lock_dir is None
+
+
 def test_reading_writes_nothing(armed):  # R58
     log(armed, b"x\n")
     before = armed.tree()

@@ -97,7 +97,7 @@ def orphan(make_run, kind, *, cripple=(), starts=5):
     run.up()
     worker = run.trainer()
     run.crash_chain(first)
-    if kind not in ("shell child",):
+    if kind != "shell child":
         # What stands between chain and worker goes too, so that only the worker itself is left to be seen.
         wait_until(lambda: not _others(run, worker), 10, "only the worker is left")
     assert alive(worker)
@@ -122,7 +122,7 @@ def orphan(make_run, kind, *, cripple=(), starts=5):
 
 
 def _others(run, worker):
-    others = {*run.tagged(), *map(int, run.marked())} - {worker}
+    others = {*run.tagged(), *run.marked()} - {worker}
     for pid in others:
         kill(pid)
     return others
@@ -185,7 +185,9 @@ def marker_target(make_run, *, cripple=(), targets=TARGETS, early=(True, False))
             assert run.launches() == ([] if before else ["train"]), f"{where}: launched {run.launches()}"
             assert code == 20, where
             assert run.record("end")["why"] == ("marker-target" if before else "cannot-stamp"), where
-            assert sorted(os.listdir(run.work)) == ["gate"] + ["launches"] * (not before), where
+            assert {path.name for path in run.work.iterdir()} == (
+                {"gate"} if before else {"gate", "launches"}
+            ), where
 
 
 LEFTOVERS = {
@@ -202,7 +204,7 @@ def leftovers(make_run, how, policy, *, cripple=()):
     run = make_run(cripple=cripple, train=train, eval="work eval; over; exit 3")
     assert run.result("0")[0] == 20
     end = run.record("end")
-    left = {*run.tagged(), *map(int, run.marked())}
+    left = {*run.tagged(), *run.marked()}
     if policy == "fail":
         assert not run.launches("eval"), "the next stage ran beside a leftover"
         assert (end["stage"], end["why"]) == ("01-train", "leftovers")

@@ -42,6 +42,11 @@ def proc(pid, name):
     return ""
 
 
+def pids():
+    """All pids there are."""
+    return [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+
+
 def alive(pid):
     """Is there such a process, and is it no zombie?"""
     return proc(pid, "stat").rpartition(") ")[2][:1] not in ("", "Z", "X")
@@ -156,7 +161,7 @@ class Rig:
         wait_until(self._ended, 10, "everything of the run is gone")
 
     def _ended(self):
-        left = [pid for pid in {*self.tagged(), *self.pids, *map(int, self.marked())} if alive(pid)]
+        left = [pid for pid in {*self.tagged(), *self.pids, *self.marked()} if alive(pid)]
         for pid in left:
             kill(pid)
         return not left
@@ -193,19 +198,18 @@ class Rig:
         wait_until(lambda: len(self.launches("train")) >= times, 15, f"launch {times} of the trainer")
 
     def stamped(self):
-        folder = self.dir / "markers"
-        names = os.listdir(folder) if folder.is_dir() else []
+        names = {path.name for path in (self.dir / "markers").glob("*")}
         return {name for name in names if self.record(f"markers/{name}").get("nonce") == self.nonce}
 
     def tagged(self):
         """Pids with the run's tag in their environment, found by other means than the chain's."""
         want = f"BABYSIT_TAG={self.run.tag}/"
-        return {int(pid) for pid in os.listdir("/proc") if pid.isdigit() and want in proc(pid, "environ")}
+        return {pid for pid in pids() if want in proc(pid, "environ")}
 
     def marked(self):
         """Pids with one of the run's marks."""
         found = set()
-        for pid in filter(str.isdigit, os.listdir("/proc")):
+        for pid in pids():
             rss = re.search(r"Max resident set +(\d+) ", proc(pid, "limits"))
             if rss and rss[1] in self.marks and alive(pid):
                 found.add(pid)
@@ -245,3 +249,20 @@ def words(results):
         word = said.partition(":")[0]
         counted[word] = counted.get(word, 0) + 1
     return counted
+
+
+def tools(folder, *, but=(), busybox=False):
+    """A PATH folder with links to this machine's tools, or to busybox's, except `but`; python3 is ours."""
+    folder.mkdir()
+    found = {}
+    if busybox:
+        applets = subprocess.run(["busybox", "--list"], capture_output=True, text=True, check=True).stdout
+        # cksum is an applet of upstream's default build that Debian leaves out.
+        found = {"cksum": shutil.which("cksum")} | dict.fromkeys(applets.split(), shutil.which("busybox"))
+    else:
+        for place in reversed(os.get_exec_path()):
+            found |= {path.name: path for path in Path(place).glob("*") if os.access(path, os.X_OK)}
+    found["python3"] = PYTHON
+    for name in found.keys() - set(but):
+        (folder / name).symlink_to(found[name])
+    return folder

@@ -24,7 +24,7 @@ def test_what_no_witness_can_see(make_run):
     run.crash_chain(first)
     from integration.chain.rig import alive, kill
 
-    for pid in {*run.tagged(), *map(int, run.marked())}:
+    for pid in {*run.tagged(), *run.marked()}:
         kill(pid)
     wait_until(lambda: not run.tagged(), 10, "only the worker is left")
     second = run.start("1")

@@ -77,8 +77,9 @@ class Laptop:
 class Job:
     """A job on the box that keeps its own account, seen from the host's side of the box's home folder."""
 
-    def __init__(self, box: Box | PlainBox, name: str = "job") -> None:
+    def __init__(self, box: Box | PlainBox, name: str = "job", run: str = "train") -> None:
         self.box = box
+        self.run = run
         self.folder = box.home / name
         self.folder.mkdir(exist_ok=True)
         owner = box.home.stat()
@@ -107,9 +108,7 @@ class Job:
         wait_until(lambda: self.launches() >= count, 30, f"launch {count} of the job")
 
     def run_folder(self) -> Path:
-        folders = [
-            path for path in (self.box.home / ".local/state/babysit/runs").iterdir() if path.name[0] != "."
-        ]
+        folders = list((self.box.home / ".local/state/babysit/runs").glob(f"{self.run}-?????"))
         assert len(folders) == 1, folders
         return folders[0]
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from integration.patrol.hand_box import BOX_ID, SCRIPT, SHELLS, HandBox, answer, boot_id, probed, tagged
+from waiting import wait_until
 
 from fleet import clock
 from fleet.link.base import PROBE_MAX_BYTES
@@ -16,11 +18,9 @@ from fleet.model.reading import Known, Missing
 from fleet.model.verdict import Health
 from fleet.text.frame import request, sections
 from fleet.text.templates import box_script
-from integration.patrol.hand_box import BOX_ID, SCRIPT, SHELLS, HandBox, answer, boot_id, probed, tagged
 from patrol.decide import decide
 from patrol.history import History, fold
 from patrol.readers import read_probe
-from waiting import wait_until
 
 every_shell = pytest.mark.parametrize("shell", SHELLS)
 

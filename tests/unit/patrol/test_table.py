@@ -2,13 +2,6 @@ import re
 from pathlib import Path
 
 import pytest
-
-from fleet.errors import EXIT_CODES, TICK_PRECEDENCE
-from fleet.model.probe import Cause, Locks
-from fleet.model.verdict import Severity
-from patrol.decide import decide, first_match
-from patrol.history import History
-from patrol.table import TABLE
 from unit.patrol.build import (
     BOX_NOW,
     CHAIN_PID,
@@ -31,6 +24,13 @@ from unit.patrol.build import (
     probe,
     run,
 )
+
+from fleet.errors import EXIT_CODES, TICK_PRECEDENCE
+from fleet.model.probe import Cause, Locks
+from fleet.model.verdict import Severity
+from patrol.decide import decide, first_match
+from patrol.history import History
+from patrol.table import TABLE
 
 OLD = 4000.0  # seconds: longer than the default stall time
 BEAT = b"[HEARTBEAT 10:00:01]\n"

@@ -1,0 +1,249 @@
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from unit.patrol.build import (
+    BOX_NOW,
+    MISSING,
+    NOW,
+    SKEW,
+    artifact,
+    attempt,
+    away,
+    box,
+    facts,
+    known,
+    marker,
+    probe,
+    run,
+)
+
+from fleet.model.probe import LogSlice, Memory
+from fleet.model.verdict import Progress
+from patrol.decide import decide
+from patrol.history import History, fold
+
+BEAT = b"[HEARTBEAT 10:00:01]\n"
+FIVE_MIN = 300.0
+
+
+class Story:
+    """A log that grows and the looks at it, a tick every five minutes, as the box would show them."""
+
+    def __init__(self, **spec):
+        self.run = run(**spec)
+        self.text = b""
+        self.written_at = BOX_NOW
+        self.ticks = 0
+        self.history = History()
+        self.verdict = None
+
+    def tick(self, new=b"", *, after_s=FIVE_MIN, **changed):
+        self.ticks += 1
+        now = NOW + self.ticks * after_s
+        if new:
+            self.text += new
+            self.written_at = now + SKEW - 1
+        start = min(self.history.log_offset, len(self.text))
+        log = LogSlice("1:2", len(self.text), self.written_at, start, self.text[start:])
+        values = {"log": known(log), "attempt": known(attempt(ago_s=0.0)), **changed}
+        seen = msgspec.structs.replace(
+            probe(facts(**values), box(now=now + SKEW)), at=now, runs={self.run.run_id: facts(**values)}
+        )
+        self.history = fold(self.history, self.run, seen, now)
+        self.verdict = decide(self.run, seen, self.history, now)
+        return self.verdict
+
+
+def test_a_hang_that_prints_heartbeats_is_stalled():  # R146 D9
+    story = Story()
+    rows = [story.tick(b"Epoch 1/9\n" + BEAT).row]
+    rows += [story.tick(BEAT * 10).row for _ in range(7)]
+    assert rows == ["R-RUN-1"] * 6 + ["R-STALL-2"] * 2
+    assert story.verdict.summary.startswith("only heartbeats for 35 min")
+    assert story.tick(b"Epoch 2/9\n").row == "R-RUN-1"
+
+
+def test_a_silent_log_with_an_advancing_checkpoint_runs():  # R127
+    story = Story(artifacts=("*.pt",))
+    story.tick(b"Epoch 1/9\n")
+    rows = [
+        story.tick(artifacts=known((artifact(ago_s=-FIVE_MIN * n + 30),))).row for n in range(2, 12)
+    ]
+    assert set(rows) == {"R-RUN-1"}
+    last = story.history.artifact_at
+    rows = [story.tick(artifacts=known((artifact(ago_s=BOX_NOW - last),))).row for _ in range(8)]
+    assert rows[-1] == "R-STALL-1"
+
+
+def test_a_silent_log_and_a_new_marker_runs():
+    story = Story()
+    story.tick(b"Epoch 1/9\n")
+    assert [story.tick().row for _ in range(5)][-1] == "R-RUN-1"
+    assert story.tick(markers=known((marker(ago_s=-FIVE_MIN * 7),))).row == "R-RUN-1"
+    assert story.tick(markers=known((marker(ago_s=-FIVE_MIN * 7),))).row == "R-RUN-1"
+
+
+def test_a_busy_gpu_is_no_progress():  # R47
+    story = Story()
+    story.tick(b"Epoch 1/9\n")
+    verdict = [story.tick() for _ in range(7)][-1]
+    assert verdict.row == "R-STALL-1"
+    assert "GPU 94 %" in verdict.summary
+
+
+def test_an_idle_gpu_with_new_lines_is_no_stall():  # R46
+    story = Story()
+    assert {story.tick(f"Epoch {n}/90\n".encode()).row for n in range(9)} == {"R-RUN-1"}
+
+
+def test_a_bar_drawn_again_at_the_same_place_is_stalled_and_one_that_moves_is_not():  # R42
+    def bar(count, seconds):
+        return f"\r {count}%|###| {count}/100 [00:{seconds}<00:20, 3.1it/s]".encode()
+
+    story = Story()
+    assert {story.tick(bar(n, 10)).row for n in range(10)} == {"R-RUN-1"}
+    assert [story.tick(bar(9, 20 + n)).row for n in range(8)][-1] == "R-STALL-2"
+    assert story.tick(bar(10, 50)).row == "R-RUN-1"
+
+
+def test_the_cut_half_of_a_heartbeat_is_no_progress():
+    story = Story()
+    story.tick(b"Epoch 1/9\n")
+    rows = []
+    for _ in range(4):
+        rows += [story.tick(BEAT[:9]).row, story.tick(BEAT[9:]).row]
+    assert rows[-1] == "R-STALL-2"
+    assert story.history.log_offset == len(story.text)
+
+
+def test_a_line_that_grows_through_ticks_is_progress():
+    story = Story()
+    assert {story.tick(b".....").row for _ in range(12)} <= {"R-RUN-1", "R-START-1"}
+    assert [story.tick().row for _ in range(7)][-1] == "R-STALL-1"
+
+
+def test_own_heartbeat_patterns_count():
+    story = Story(heartbeat=("PING",))
+    story.tick(b"Epoch 1/9\n")
+    assert [story.tick(b"PING\n").row for _ in range(7)][-1] == "R-STALL-2"
+
+
+def test_a_new_attempt_starts_the_clock_anew_and_forgets_the_old_progress():
+    story = Story()
+    story.tick(b"Epoch 8/9\n")
+    assert [story.tick().row for _ in range(7)][-1] == "R-STALL-1"
+    verdict = story.tick(b"== attempt 2 of run train-k3f9, expected 1\n", attempt=known(attempt(2, ago_s=-FIVE_MIN * 8)))
+    assert (verdict.row, verdict.progress.index) == ("R-START-1", None)
+    assert story.tick(b"Epoch 8/9\n", attempt=known(attempt(2, ago_s=-FIVE_MIN * 8))).row == "R-RUN-1"
+
+
+def test_crash_lines_count_since_the_attempt_began():  # R41
+    crash = b"Traceback (most recent call last):\nKeyError: 'x'\n"
+    story = Story()
+    story.tick(crash)
+    assert story.history.crash_lines == 2
+    story.tick(b"== attempt 2 of run train-k3f9, expected 1\nEpoch 1/9\n", attempt=known(attempt(2)))
+    assert story.history.crash_lines == 0
+    first_look = Story()
+    first_look.tick(crash + b"== attempt 2 of run train-k3f9, expected 1\nEpoch 1/9\n", attempt=known(attempt(2)))
+    assert first_look.history.crash_lines == 0
+
+
+def test_step_time_and_eta_are_learnt():  # R147
+    story = Story()
+    for n in range(1, 6):
+        verdict = story.tick(f"Epoch {n * 5}/90\n".encode())
+    assert verdict.progress.usual_step_s == 60.0
+    assert verdict.progress.eta_s == pytest.approx(65 * 60.0, abs=5)
+    assert story.history.recent == (5, 10, 15, 20, 25)
+    assert "ETA 1 h" in verdict.summary
+
+
+def test_a_finer_unit_renews_the_values_and_keeps_the_epoch():
+    story = Story()
+    story.tick(b"Epoch 3/9 - loss: 0.5\n")
+    verdict = story.tick(b"Batch 7/100 - Loss: 0.4\n")
+    assert (verdict.progress.index, verdict.progress.unit, verdict.progress.values) == (3, "epoch", (("loss", "0.4"),))
+
+
+def test_a_log_seen_for_the_first_time_late_is_stalled_at_once():
+    of_run = run()
+    seen = probe(facts(attempt=known(attempt(ago_s=9000)), log=known(LogSlice("1:2", 10, BOX_NOW - 5000, 0, b"Epoch 1/9\n"))))
+    history = fold(History(), of_run, seen, NOW)
+    assert decide(of_run, seen, history, NOW).row == "R-STALL-1"
+
+
+def test_the_box_clock_and_not_ours_judges_its_files():
+    # Box one hour ahead of us: its files look as if from the future, and are ten seconds old.
+    of_run, ahead = run(), 3600.0
+    values = facts(attempt=known(attempt(ago_s=-ahead + 100)), log=known(LogSlice("1:2", 10, BOX_NOW + ahead - 10, 0, b"Epoch 1/9\n")))
+    seen = msgspec.structs.replace(probe(values, box(now=BOX_NOW + ahead)), skew_s=SKEW + ahead)
+    history = fold(History(), of_run, seen, NOW)
+    verdict = decide(of_run, seen, history, NOW)
+    assert verdict.row == "R-RUN-1"
+    assert verdict.facts_at == NOW
+
+
+@pytest.mark.parametrize("step_s", [7200.0, -7200.0])
+def test_a_box_clock_that_is_set_is_no_stall_and_hides_none(step_s):
+    of_run = run()
+    log = known(LogSlice("1:2", 10, BOX_NOW - 1200, 0, b"Epoch 1/9\n"))
+    values = facts(attempt=known(attempt(ago_s=9000)), log=log)
+    first = probe(values)
+    history = fold(History(), of_run, first, NOW)
+    for minutes, row in ((5, "R-RUN-1"), (15, "R-STALL-1")):
+        later = NOW + minutes * 60
+        seen = msgspec.structs.replace(probe(values, box(now=later + SKEW + step_s)), at=later, skew_s=SKEW + step_s)
+        history = fold(history, of_run, seen, later)
+        assert decide(of_run, seen, history, later).row == row
+
+
+def test_a_file_from_the_future_does_not_hide_a_stall_for_ever():
+    of_run = run(artifacts=("*",))
+    values = facts(attempt=known(attempt(ago_s=9000)), log=known(LogSlice("1:2", 0, BOX_NOW - 5000, 0, b"")), artifacts=known((artifact(ago_s=-(10**7)),)))
+    history = fold(History(), of_run, probe(values), NOW)
+    assert history.advanced_at == BOX_NOW
+    later = NOW + 4000
+    seen = msgspec.structs.replace(probe(values, box(now=later + SKEW)), at=later)
+    history = fold(history, of_run, seen, later)
+    assert decide(of_run, seen, history, later).row == "R-STALL-1"
+
+
+def test_failures_of_the_link_count_in_a_row_and_change_nothing_else():
+    known_before = fold(History(), run(), probe(), NOW)
+    history = known_before
+    for count in range(1, 4):
+        history = fold(history, run(), away(), NOW + count)
+        assert (history.link_failures, history.link_since) == (count, NOW + 1)
+    assert msgspec.structs.replace(history, link_failures=0, link_since=None) == known_before
+    verdict = decide(run(), away(), history, NOW + 1860)
+    assert verdict.summary.startswith("3rd tick · nothing listens on the port · last seen running 31 min ago")
+    assert (verdict.facts_at, verdict.attempt) == (NOW, 1)
+    assert fold(history, run(), probe(), NOW + 9).link_failures == 0
+
+
+def test_kills_for_memory_count_since_the_attempt_began():
+    of_run = run()
+    history = fold(History(), of_run, probe(facts(), box(memory=known(Memory(1, 2, 5)))), NOW)
+    assert history.oom_kills == 0
+    history = fold(history, of_run, probe(facts(), box(memory=known(Memory(1, 2, 7)))), NOW)
+    assert history.oom_kills == 2
+
+
+def test_what_was_not_read_changes_nothing():
+    of_run = run()
+    before = fold(History(), of_run, probe(), NOW)
+    after = fold(before, of_run, probe(facts(attempt=MISSING, end=MISSING, log=MISSING, markers=MISSING, artifacts=MISSING)), NOW)
+    assert after == before
+    assert fold(before, of_run, probe(runs={}), NOW) == before
+
+
+@given(st.lists(st.sampled_from([b"Epoch 1/9\n", BEAT, b"", b"half", b"\r 5%|#| 5/100 [0<1]", b"\n"]), max_size=8))
+def test_a_history_survives_being_stored(parts):
+    story = Story()
+    for part in parts:
+        story.tick(part)
+    assert msgspec.json.decode(msgspec.json.encode(story.history), type=History) == story.history
+    assert story.history.log_offset <= story.history.log_size == len(story.text)
+    assert msgspec.json.decode(b"{}", type=History) == History(progress=Progress())
