@@ -9,6 +9,8 @@ from fleet.text.say import ago, duration, plural, size
 from patrol.case import Case
 from patrol.says import Words, full_words
 
+_STATES = frozenset({"done", "failed", "stopped"})
+
 
 def evidence(case: Case) -> tuple[Evidence, ...]:
     """Everything worth knowing of this look; no text of the box in it. Times are host times."""
@@ -39,9 +41,8 @@ def _records(case: Case) -> Iterator[Evidence]:
     if case.attempt:
         yield _seen(case, "attempt", f"attempt {case.attempt.number}, started {ago(case.age_s)}")
     if case.end:
-        yield _seen(
-            case, "end", f"{case.end.state} ({case.end.why}), {ago(case.box_now - case.end.ended_at)}"
-        )
+        state = case.end.state if case.end.state in _STATES else "an unknown state"
+        yield _seen(case, "end", f"{state}, {ago(case.box_now - case.end.ended_at)}")
     if isinstance(facts.markers, Known):
         stages = len(case.run.spec.stages)
         yield _seen(case, "markers", f"{len(facts.markers.value)} of {plural(stages, 'stage')} ended well")

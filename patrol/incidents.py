@@ -1,8 +1,8 @@
 """What is worth telling, and when again: news are compared with what is already open. Pure.
 
 An incident is told for a named reason: it is the first, it got worse, it holds for long (pages only, after
-one hour, then two, four, six), or it is over. A box that does not answer is told from the second look in
-a row; while it is away nothing else of its runs is taken as over.
+one hour, then two, four, six), or it is over. What could not be seen is told from the second look in a
+row; while it cannot be seen, nothing else of the run is taken as over.
 """
 
 from collections.abc import Iterable, Sequence
@@ -101,7 +101,7 @@ def _run(
 def _due(incident: Incident, told_others: list[Incident], now: float, repeat_s: float) -> Kind | None:
     """Why `incident` is to be told now, or None."""
     if incident.last_told is None:
-        away = incident.health is Health.UNREACHABLE and incident.severity is Severity.NOTE
+        away = incident.health in _NO_CLAIM and incident.severity is Severity.NOTE
         if away and incident.count < _AWAY_LOOKS:
             return None
         rank = _RANK[incident.severity]

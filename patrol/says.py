@@ -20,6 +20,7 @@ _CAUSES = {
     Cause.CUT: "the link was cut in the answer",
     Cause.THROTTLED: "sshd closes at the greeting (too many logins, or a gateway's limit)",
     Cause.PROTOCOL: "what answers on the port is no SSH",
+    Cause.UNREADABLE: "it answered, but not in a way that can be read",
     Cause.AUTH: "the box refused our key",
     Cause.HOSTKEY_UNKNOWN: "its host key is not known yet",
     Cause.HOSTKEY_CHANGED: "its host key changed",
@@ -205,11 +206,7 @@ class Words:
     def oom(self) -> str:
         """How often the kernel killed for memory since this attempt started."""
         kills = self._case.history.oom_kills
-        return (
-            f"the kernel killed {plural(kills, 'process').replace('ss' + 's', 'sses')} for memory"
-            if kills
-            else ""
-        )
+        return f"the kernel killed {plural(kills, 'process')} for memory" if kills else ""
 
     @property
     def attempt(self) -> str:

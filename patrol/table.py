@@ -115,6 +115,16 @@ TABLE: tuple[Row, ...] = (
         ("babysit patrol --once",),
     ),
     Row(
+        "R-PROBE-1",
+        _away(Cause.UNREADABLE),
+        Health.UNKNOWN,
+        Severity.NOTE,
+        12,
+        "The box answered, but not in our frame, or damaged; nothing is claimed from it.",
+        ("{c.ticks}", "{c.cause}, so nothing is claimed", "{c.last_seen}"),
+        ("ssh {c.ssh} true", "babysit patrol --once"),
+    ),
+    Row(
         "R-LINK-3",
         lambda case: case.away is not None,
         Health.UNREACHABLE,

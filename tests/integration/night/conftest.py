@@ -17,7 +17,9 @@ _numbers = itertools.count(1)
 
 @pytest.fixture
 def laptop(tmp_path, box):
-    return Laptop(tmp_path / "laptop", (box,))
+    laptop = Laptop(tmp_path / "laptop", (box,))
+    yield laptop
+    laptop.close()
 
 
 @pytest.fixture
@@ -45,5 +47,7 @@ def night(tmp_path, shared):
     """A new laptop and a new job on the shared box; the job's run name is `job.run`."""
     number = next(_numbers)
     job = Job(shared, f"job{number}", run=f"run{number}")
-    yield Laptop(tmp_path / "laptop", (shared,)), job
+    laptop = Laptop(tmp_path / "laptop", (shared,))
+    yield laptop, job
+    laptop.close()
     job.release()

@@ -37,12 +37,13 @@ class Laptop:
         (home / ".ssh/config").write_text(text)
         self.env = {"HOME": str(home), "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
         self.state = home / ".local/state/babysit"
+        self.children: list[subprocess.Popen[str]] = []
 
     def spec(self, text: str) -> None:
         (self.home / "babysit.toml").write_text(textwrap.dedent(text))
 
     def start(self, *words: str, **env: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        child = subprocess.Popen(
             [BABYSIT, *words],
             env={**self.env, **env},
             cwd=self.home,
@@ -51,6 +52,15 @@ class Laptop:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self.children.append(child)
+        return child
+
+    def close(self) -> None:
+        """End what a test that failed left waiting."""
+        for child in self.children:
+            if child.poll() is None:
+                child.kill()
+                child.communicate()
 
     def run(self, *words: str, limit_s: float = 90, **env: str) -> Done:
         child = self.start(*words, **env)

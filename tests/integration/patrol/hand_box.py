@@ -100,7 +100,7 @@ class HandRun:
             how="direct",
         )
 
-    def end(self, state="done", attempt=1, why="-", rc="0", signal="-", stage="-", leftovers="-", **more):
+    def end(self, state="done", *, attempt=1, why="-", rc="0", signal="-", stage="-", leftovers="-", **more):
         now = int(clock.now())
         self.record(
             "end",

@@ -14,7 +14,7 @@ class AnsweringLink:
         self.over, self.status, self.stderr = over, status, stderr
         self.requests = []
 
-    def run(self, script, request, *, limit_s, max_bytes=0):
+    def run(self, script, request, *, limit_s, max_bytes=0):  # noqa: ARG002
         self.requests.append(request)
         token = request.partition(b"\n")[0].removeprefix(b"frame ")
         frame = b"babysit-frame 1 %s %d %d\n%s\nbabysit-end %s\n" % (

@@ -50,7 +50,7 @@ def test_a_healthy_run_reads_like_a_person_would_say_it():
 @pytest.mark.parametrize(
     ("changed", "box_changed", "source"),
     [
-        ({"log": MISSING}, {}, "log"),
+        ({"log": MISSING, "attempt": known(attempt(ago_s=600))}, {}, "log"),
         ({"markers": MISSING}, {}, "markers"),
         ({"alive": MISSING}, {}, "processes"),
         ({}, {"disks": MISSING}, "disk"),
@@ -86,8 +86,8 @@ def test_a_box_that_is_away_never_speaks_for_the_job():
     for history in (History(), History(facts_at=NOW - 60, seen_as="failed")):
         for cause in Cause:
             verdict = decide(run(), away(cause), history, NOW)
-            assert verdict.health is Health.UNREACHABLE
-            assert verdict.exit_code in {4, 11}
+            assert verdict.health in {Health.UNREACHABLE, Health.UNKNOWN}
+            assert verdict.exit_code in {4, 11, 12}
 
 
 def test_a_changed_key_names_both_keys_and_the_command():
@@ -150,13 +150,13 @@ boxes = st.builds(
     gpus=readings(st.lists(st.builds(Gpu, st.integers(0, 9), evil, st.just(3.0), st.just(1), st.just(2)), max_size=2).map(tuple)),
 )
 probes = st.one_of(
-    st.builds(lambda of, on: probe(of, on), run_facts, boxes),
+    st.builds(probe, run_facts, boxes),
     st.builds(lambda cause, text: away(cause, known=text, offered=text), st.sampled_from(list(Cause)), evil),
 )
 CANARY = "\x1b[2J$(id)`<script>"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(looks=st.lists(probes, min_size=1, max_size=3), launched=st.booleans())
 def test_whatever_is_seen_there_is_exactly_one_verdict(looks, launched):  # P10
     of_run, history = run(launched=launched, artifacts=("*",)), History()

@@ -1,6 +1,6 @@
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from unit.patrol.build import (
     BOX_NOW,
@@ -133,9 +133,9 @@ def test_a_new_attempt_starts_the_clock_anew_and_forgets_the_old_progress():
     story = Story()
     story.tick(b"Epoch 8/9\n")
     assert [story.tick().row for _ in range(7)][-1] == "R-STALL-1"
-    verdict = story.tick(b"== attempt 2 of run train-k3f9, expected 1\n", attempt=known(attempt(2, ago_s=-FIVE_MIN * 8)))
+    verdict = story.tick(b"== attempt 2 of run train-k3f9, expected 1\n", attempt=known(attempt(2, ago_s=-FIVE_MIN * 9 + 30)))
     assert (verdict.row, verdict.progress.index) == ("R-START-1", None)
-    assert story.tick(b"Epoch 8/9\n", attempt=known(attempt(2, ago_s=-FIVE_MIN * 8))).row == "R-RUN-1"
+    assert story.tick(b"Epoch 8/9\n", attempt=known(attempt(2, ago_s=-FIVE_MIN * 9 + 30))).row == "R-RUN-1"
 
 
 def test_crash_lines_count_since_the_attempt_began():  # R41
@@ -239,6 +239,7 @@ def test_what_was_not_read_changes_nothing():
     assert fold(before, of_run, probe(runs={}), NOW) == before
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.sampled_from([b"Epoch 1/9\n", BEAT, b"", b"half", b"\r 5%|#| 5/100 [0<1]", b"\n"]), max_size=8))
 def test_a_history_survives_being_stored(parts):
     story = Story()

@@ -56,6 +56,7 @@ CASES = {
     "R-HOSTKEY-2": ({"seen": away(Cause.HOSTKEY_CHANGED)}, {"seen": away(Cause.HOSTKEY_UNKNOWN)}, "R-HOSTKEY-1"),
     "R-LINK-1": ({"seen": away(Cause.REFUSED)}, {"seen": away(Cause.NO_ROUTE)}, "R-LINK-3"),
     "R-LINK-2": ({"seen": away(Cause.TIMEOUT_BANNER)}, {"seen": away(Cause.TIMEOUT_CONNECT)}, "R-LINK-3"),
+    "R-PROBE-1": ({"seen": away(Cause.UNREADABLE)}, {"seen": away(Cause.TIMEOUT_COMMAND)}, "R-LINK-3"),
     "R-LINK-3": ({"seen": away(Cause.CUT)}, {"seen": away(Cause.PROTOCOL)}, "R-LINK-2"),
     "R-LOST-1": (
         {"seen": probe(facts(), box(box_id=known("c" * 32)))},

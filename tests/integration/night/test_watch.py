@@ -1,0 +1,209 @@
+"""watch: it always returns, soon after the end, with a code that says why; and it holds nobody up."""
+
+import os
+import signal
+import statistics
+import time
+
+import pytest
+from waiting import wait_until
+
+SOON_S = 1.5
+HOLD_S = 55.0  # what one connection waits at most: an answer long before it came by the run's end
+
+
+def _holding(job, before):
+    """Wait until a watch is connected and its shell waits on the box."""
+    wait_until(lambda: job.box.traffic().sessions > before.sessions, 30, "the watch has not connected")
+    wait_until(
+        lambda: any(
+            "flock -s -w" in line and job.run in line
+            for line in job.box.processes().values()
+        ),
+        30,
+        "no watch waits on the box",
+    )
+
+
+def _watched(laptop, job, *words, **env):
+    """An armed, running job and a watch that waits for it."""
+    assert laptop.run("arm", "gpu1", job.run, "--", job.waiting()).returncode == 0
+    job.up()
+    before = job.box.traffic()
+    child = laptop.start("watch", "gpu1", job.run, *words, **env)
+    _holding(job, before)
+    return child
+
+
+def _over(child, limit_s=50):
+    out, err = child.communicate(timeout=limit_s)
+    return child.returncode, out + err
+
+
+def _late_s(laptop, job, *, waits):
+    """Seconds from the end record to the watch's exit; without `waits` the end falls into its start-up."""
+    assert laptop.run("arm", "gpu1", job.run, "--again", "--", job.waiting()).returncode == 0
+    newest = max(_folders(job), key=lambda folder: folder.stat().st_mtime)
+    wait_until(lambda: (newest / "run.log").exists() and "up" in (newest / "run.log").read_text(), 20, "the job is up")
+    before = job.box.traffic()
+    child = laptop.start("watch", "gpu1", job.run)
+    if waits:
+        _holding(job, before)
+    job.release()
+    code, said = _over(child)
+    ended_at = time.time()
+    assert code == 0, said
+    # One connection waited for the end; the other put the finished run's page on the box.
+    assert job.box.traffic().connections - before.connections <= 2
+    (job.folder / "go").unlink()
+    return ended_at - (newest / "end").stat().st_mtime
+
+
+def _folders(job):
+    return [path for path in (job.box.home / ".local/state/babysit/runs").glob(f"{job.run}-?????")]
+
+
+def _report(name, late):
+    print(f"\n{name}: median {statistics.median(late):.2f} s of {len(late)}, from {min(late):.2f} to {max(late):.2f}")
+    return statistics.median(late)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("waits", [True, False], ids=["it-waits", "it-just-starts"])
+def test_the_end_of_the_run_ends_the_watch_and_not_its_hold(night, waits):  # R27 P8
+    laptop, job = night
+    late = [_late_s(laptop, job, waits=waits) for _ in range(5 if waits else 2)]
+    _report("watch after the end", late)
+    assert max(late) < HOLD_S / 2
+
+
+@pytest.mark.fault
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("waits", [True, False], ids=["it-waits", "it-just-starts"])
+def test_the_median_watch_returns_within_a_second_and_a_half(night, waits):
+    laptop, job = night
+    late = [_late_s(laptop, job, waits=waits) for _ in range(20)]
+    assert _report("watch after the end", late) < SOON_S
+
+
+ENDS = {
+    "failed": (20, "kill -TERM $$", "failed"),
+    "finished": (0, ":", "finished"),
+}
+
+
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize("then", ["exit 3", "kill -9 $$"])
+def test_a_watch_of_a_run_that_fails_exits_20_and_says_why(night, then):  # R10
+    laptop, job = night
+    assert laptop.run("arm", "gpu1", job.run, "--", job.waiting(then)).returncode == 0
+    before = job.box.traffic()
+    child = laptop.start("watch", "gpu1", job.run)
+    _holding(job, before)
+    job.release()
+    code, said = _over(child)
+    assert code == 20, said
+    assert ("status 3" if "exit" in then else "SIGKILL") in said
+    assert f"next: babysit logs gpu1 {job.run}" in said
+
+
+@pytest.mark.timeout(90)
+def test_a_watch_of_a_run_that_loses_its_chain_exits_10_with_the_pid(night):  # R10
+    laptop, job = night
+    child = _watched(laptop, job)
+    job.box.run(f"kill -9 {job.record('attempt')['pid']}")
+    code, said = _over(child)
+    assert code == 10, said
+    assert f"pid {job.pid()}" in said or str(job.pid()) in said
+    assert f"babysit stop {job.run}" in said
+
+
+@pytest.mark.timeout(60)
+def test_a_watch_whose_hours_are_over_exits_124_and_the_run_goes_on(night):  # R8 R9 R11
+    laptop, job = night
+    assert laptop.run("arm", "gpu1", job.run, "--", job.waiting()).returncode == 0
+    done = laptop.run("watch", "gpu1", job.run, "--hours", "0.001")
+    assert done.returncode == 124 and "the run goes on" in done.stdout, done.said
+    assert laptop.health(job.run) == "running"
+
+
+@pytest.mark.timeout(60)
+def test_a_second_watch_exits_75_and_names_the_first(night):  # R10
+    laptop, job = night
+    first = _watched(laptop, job)
+    second = laptop.run("watch", "gpu1", job.run)
+    assert second.returncode == 75 and str(first.pid) in second.stderr, second.said
+    assert "--supersede" in second.stderr
+    job.release()
+    assert _over(first)[0] == 0
+
+
+@pytest.mark.timeout(60)
+def test_a_watch_that_is_superseded_exits_21_at_its_next_turn(night):  # R10
+    laptop, job = night
+    first = _watched(laptop, job, "--hours", "0.003")
+    second = laptop.start("watch", "gpu1", job.run, "--supersede")
+    code, said = _over(first)
+    assert code == 21, said
+    job.release()
+    assert _over(second)[0] == 0
+
+
+@pytest.mark.timeout(60)
+def test_a_watch_that_is_terminated_exits_143_and_leaves_no_waiter_behind(night):  # R10
+    laptop, job = night
+    child = _watched(laptop, job)
+    assert f"pid {child.pid}" in laptop.run("status", "--json").stdout
+    child.terminate()
+    assert _over(child)[0] == 143
+    assert laptop.run("status", "--json").json["armed"] == []
+    assert "Believed" not in laptop.run("resume", job.run).stdout
+
+
+@pytest.mark.timeout(60)
+def test_a_watch_that_was_killed_is_named_as_gone_by_resume_and_blocks_no_other(night):  # R30
+    laptop, job = night
+    child = _watched(laptop, job)
+    child.kill()
+    child.communicate()
+    assert laptop.run("status", "--json").json["armed"] == []
+    said = laptop.run("resume", job.run).stdout
+    wrong = said.partition("Believed, and wrong")[2].partition("Nothing is watching")[0]
+    assert str(child.pid) in wrong and "gone" in wrong, said
+    job.release()
+    assert laptop.run("watch", "gpu1", job.run).returncode == 0
+
+
+@pytest.mark.timeout(90)
+def test_a_link_that_is_cut_does_not_end_the_watch(night):  # R1 R14 R20
+    laptop, job = night
+    child = _watched(laptop, job)
+    before = job.box.traffic()
+    for pid in job.box.session_pids():
+        os.kill(pid, signal.SIGKILL)
+    _holding(job, before)
+    assert child.poll() is None
+    job.release()
+    code, said = _over(child)
+    assert code == 0 and "unreachable" in said, said
+    assert job.launches() == 1
+
+
+@pytest.mark.timeout(90)
+def test_a_frozen_watch_does_not_hinder_a_resume(night):  # P1 P6
+    laptop, job = night
+    child = _watched(laptop, job)
+    frozen = (child.pid, *job.box.session_pids())
+    for pid in frozen:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        os.kill(job.box_pid(), signal.SIGKILL)
+        job.ended()
+        resumed = laptop.run("resume", job.run, "--yes")
+        assert resumed.returncode == 0, resumed.said
+        job.up(2)
+        assert laptop.health(job.run) == "running"
+    finally:
+        for pid in frozen:
+            os.kill(pid, signal.SIGCONT)
+    assert job.launches() == 2
