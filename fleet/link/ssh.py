@@ -1,13 +1,11 @@
 """A link over SSH: fabric's connection, paramiko's channel, our own socket, host-key judge and limits.
 
-The only importer of the SSH libraries besides `fleet.link.login`; import it when a box is to be visited.
+Only this module, `judge`, `channel` and `login` import the SSH libraries: import it for a visit only.
 """
 
 import logging
-import select
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
@@ -18,56 +16,26 @@ from fleet import clock
 from fleet.errors import LinkError
 from fleet.link import causes, hostkeys
 from fleet.link.address import Address
-from fleet.link.base import PROBE_MAX_BYTES, REMOTE_GRACE_S, STDERR_MAX_BYTES, Reply, command, packed
+from fleet.link.base import PROBE_MAX_BYTES, REMOTE_GRACE_S, Reply, command, packed
 from fleet.link.causes import Scene, Stage
+from fleet.link.channel import receive, send
 from fleet.link.dial import Line, Watchdog, dial, places
-from fleet.link.hostkeys import HostKey, Known, Refuse
+from fleet.link.hostkeys import HostKey, Known
+from fleet.link.judge import Judge, KeyRefusedError
 from fleet.link.login import Login
 
-_CHUNK_BYTES = 64 * 1024
 _JOIN_S = 5.0
 _AFTER_US_S = 3600.0  # the libraries' own limits: the watchdog is always first, so that it alone decides
 _WEAK = {
     "ciphers": ["aes128-cbc", "aes192-cbc", "aes256-cbc", "3des-cbc"],
     "macs": ["hmac-sha1", "hmac-md5", "hmac-sha1-96", "hmac-md5-96"],
 }
-_SIGNED_BY = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}  # one key type, signatures by other names
 
 # The libraries log tracebacks of every failed visit; what matters is in our error.
 for _library in ("paramiko", "fabric", "invoke"):
     logging.getLogger(_library).addHandler(logging.NullHandler())
     logging.getLogger(_library).propagate = False
     logging.getLogger(_library).setLevel(logging.CRITICAL + 1)
-
-
-class KeyRefusedError(Exception):
-    """The judge said no, before anything of us was sent."""
-
-    def __init__(self, refuse: Refuse, offered: HostKey) -> None:
-        super().__init__(refuse.why)
-        self.refuse = refuse
-        self.offered = offered
-
-
-class Judge(paramiko.MissingHostKeyPolicy):
-    """Our host-key policy: the library knows no key, so that it asks us about each, before the login."""
-
-    def __init__(self, pinned: HostKey | None, known: Known) -> None:
-        self.pinned = pinned
-        self.known = known
-
-    def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:  # noqa: ARG002
-        """Return to accept. Raises KeyRefusedError."""
-        offered = HostKey(key.get_name(), key.get_base64())
-        verdict = hostkeys.judge(offered, self.pinned, self.known.keys)
-        if isinstance(verdict, Refuse):
-            raise KeyRefusedError(verdict, offered)
-
-    def types(self) -> tuple[str, ...]:
-        """The algorithms to ask for first: those of the keys we could accept."""
-        keys = (self.pinned,) if self.pinned else self.known.keys
-        types = [key.type for key in keys if key.mark != "revoked"]
-        return tuple(dict.fromkeys(name for kind in types for name in _SIGNED_BY.get(kind, (kind,))))
 
 
 class _Visit:
@@ -201,11 +169,11 @@ class SshLink:
     def _talk(self, payload: bytes, limit_s: float, max_bytes: int) -> Reply:
         began = clock.monotonic()
         channel = self._transport.open_session(timeout=_AFTER_US_S)
-        sender = threading.Thread(target=_send, args=(channel, payload), name="link sender", daemon=True)
+        sender = threading.Thread(target=send, args=(channel, payload), name="link sender", daemon=True)
         try:
             channel.exec_command(command(limit_s + REMOTE_GRACE_S))
             sender.start()
-            out, err, over = _receive(channel, max_bytes)
+            out, err, over = receive(channel, max_bytes)
             status = -1 if over else channel.recv_exit_status()
         finally:
             channel.close()
@@ -308,29 +276,3 @@ def _connection(visit: _Visit, line: Line, judge: Judge) -> fabric.Connection:
 def _host_key(transport: paramiko.Transport) -> HostKey:
     key = transport.get_remote_server_key()
     return HostKey(key.get_name(), key.get_base64())
-
-
-def _send(channel: paramiko.Channel, payload: bytes) -> None:
-    with suppress(OSError, EOFError, paramiko.SSHException):  # a script may end before it has read all
-        channel.sendall(payload)
-        channel.shutdown_write()
-
-
-def _receive(channel: paramiko.Channel, max_bytes: int) -> tuple[bytes, bytes, bool]:
-    """All of stdout up to `max_bytes`, the start of stderr, and whether stdout had more."""
-    out, err = bytearray(), bytearray()
-    waiting = select.poll()
-    waiting.register(channel.fileno(), select.POLLIN)
-    ended = False
-    while not ended:
-        ended = bool(channel.eof_received or channel.closed)  # asked before the last emptying
-        while channel.recv_ready():
-            out += channel.recv(_CHUNK_BYTES)
-            if len(out) > max_bytes:
-                return bytes(out[:max_bytes]), bytes(err), True
-        while channel.recv_stderr_ready():
-            got = channel.recv_stderr(_CHUNK_BYTES)
-            err += got[: STDERR_MAX_BYTES - len(err)]
-        if not ended:
-            waiting.poll(1000)
-    return bytes(out), bytes(err), False

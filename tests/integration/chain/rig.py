@@ -195,7 +195,7 @@ class Rig:
         return pid
 
     def up(self, times=1):
-        wait_until(lambda: len(self.launches("train")) >= times, 15, f"launch {times} of the trainer")
+        wait_until(lambda: len(self.launches("train")) >= times, 30, f"launch {times} of the trainer")
 
     def stamped(self):
         names = {path.name for path in (self.dir / "markers").glob("*")}

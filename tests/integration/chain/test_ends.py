@@ -9,6 +9,7 @@ from integration.chain import cases
 from integration.chain.rig import LONG, alive, kill, result
 from waiting import wait_until
 
+from fleet.arming.ship import build_pyz
 from fleet.model.spec import Stage
 
 # A stage supervisor as the chain expects one (docs/box.md), small enough to read.
@@ -56,6 +57,44 @@ def test_with_a_supervisor_a_signal_is_told_from_an_exit_status(make_run, tmp_pa
     assert run.result("0")[0] == 20
     end = run.record("end")
     assert (end["rc"], end["signal"], end["how"], end["why"]) == ("137", "-", "waitid", "exit")
+
+
+@pytest.fixture
+def shipped(tmp_path):
+    """The tool as `arm` ships it."""
+    path = tmp_path / "onbox.pyz"
+    path.write_bytes(build_pyz()[0])
+    return str(path)
+
+
+def test_the_shipped_supervisor_tells_a_signal_and_hides_nothing_from_the_locks(make_run, shipped):  # D1 P1
+    run = make_run(python=sys.executable, onbox=shipped, train=LONG, eval="work eval; over")
+    first = run.start("0")
+    run.up()
+    kill(run.trainer())
+    assert result(first)[0] == 20
+    end = run.record("end")
+    assert (end["rc"], end["signal"], end["how"], end["why"]) == ("137", "9", "waitid", "signal"), run.log()
+    (run.work / "alive").unlink()
+    second = run.start("1:failed")
+    run.up(2)
+    run.crash_chain(second)
+    assert run.verdict() == "orphaned"
+    code, said = run.result("2")
+    assert (code, str(run.trainer()) in said) == (10, True)
+    stopped = run.stop(attempt=2)
+    assert stopped.word == "stopped"
+    assert not alive(run.trainer())
+    assert run.seen() == "2:stopped"
+
+
+def test_stop_of_a_supervised_stage_is_a_stop(make_run, shipped):
+    run = make_run(python=sys.executable, onbox=shipped, train=LONG)
+    first = run.start("0")
+    run.up()
+    assert run.stop().word == "stopped"
+    assert result(first)[0] == 20
+    assert (run.record("end")["state"], run.record("end")["how"]) == ("stopped", "waitid")
 
 
 @pytest.mark.parametrize(
@@ -144,8 +183,19 @@ def test_a_marker_target_that_is_no_plain_file_is_never_followed(make_run):
     cases.marker_target(make_run)
 
 
-@pytest.mark.parametrize("policy", ["fail", "end", "allow"])
-@pytest.mark.parametrize("how", cases.LEFTOVERS)
+@pytest.mark.parametrize(
+    ("how", "policy"),
+    [
+        ("nohup", "fail"),
+        ("nohup", "end"),
+        ("nohup", "allow"),
+        ("fd 8 closed", "fail"),
+        ("clean environment", "fail"),
+        ("clean environment", "end"),
+        ("clean environment", "allow"),
+        ("deaf to TERM", "end"),
+    ],
+)
 def test_leftovers_of_a_stage_that_returned_0(make_run, how, policy):
     cases.leftovers(make_run, how, policy)
 

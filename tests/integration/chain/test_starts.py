@@ -1,8 +1,13 @@
 """Starts: however many, whoever asks, whatever they quote, at most one of them launches."""
 
+import re
+import signal
+import subprocess
+from pathlib import Path
+
 import pytest
 from integration.chain import cases
-from integration.chain.rig import LONG, SHELLS, result
+from integration.chain.rig import LONG, SHELLS, kill, proc, result
 from waiting import wait_until
 
 
@@ -43,34 +48,32 @@ def test_a_chain_runs_its_stages_in_order_under_every_sh(make_run, shell):  # R4
     assert not (run.dir / ".reserve").exists()
 
 
+EXPECTS = {
+    "": (2, "usage"),
+    "one": (2, "usage"),
+    "-1": (2, "usage"),
+    "0;id": (2, "usage"),
+    "1:lost": (2, "usage"),
+    "0": (0, "already-so: 1:failed"),
+    "1": (0, "already-so: 1:failed"),
+    "1:stopped": (0, "already-so: 1:failed"),
+    "2": (12, "unknown: records went back"),
+    "2:failed": (12, "unknown: records went back"),
+}
+
+
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
-@pytest.mark.parametrize(
-    ("expect", "answer"),
-    [
-        ("", (2, "usage")),
-        ("one", (2, "usage")),
-        ("-1", (2, "usage")),
-        ("0;id", (2, "usage")),
-        ("1:lost", (2, "usage")),
-        ("0", (0, "already-so: 1:failed")),
-        ("1", (0, "already-so: 1:failed")),
-        ("1:stopped", (0, "already-so: 1:failed")),
-        ("2", (12, "unknown: records went back")),
-        ("2:failed", (12, "unknown: records went back")),
-    ],
-)
-def test_what_the_caller_saw_is_fenced(make_run, shell, expect, answer):  # P1
+def test_what_the_caller_saw_is_fenced(make_run, shell):  # P1
     run = make_run(train="work train; over; exit 3")
     assert run.result("0") == (20, "started: attempt 1")
-    code, said = run.result(expect, shell=shell)
-    assert code == answer[0]
-    assert said.startswith(answer[1])
+    for expect, (code, said) in EXPECTS.items():
+        answer = run.result(expect, shell=shell)
+        assert answer[0] == code, (expect, answer)
+        assert answer[1].startswith(said), (expect, answer)
     assert run.launches() == ["train"]
 
 
 def test_no_or_two_arguments_are_a_usage_error(make_run, tmp_path):
-    import subprocess
-
     run = make_run(train="work train; over")
     for arguments in ([], ["0", "0"]):
         done = subprocess.run(["sh", run.chain, *arguments], capture_output=True, text=True, check=False)
@@ -79,8 +82,6 @@ def test_no_or_two_arguments_are_a_usage_error(make_run, tmp_path):
 
 
 def test_the_chain_finds_its_folder_from_wherever_it_is_called(make_run, tmp_path):
-    import subprocess
-
     run = make_run(train="work train; over")
     link = tmp_path / "a link"
     link.symlink_to(run.dir)
@@ -166,19 +167,22 @@ def test_locks_in_a_folder_of_their_own_are_made_when_it_is_gone(make_run, tmp_p
     assert len(run.launches()) == 2
 
 
+def waits_for_a_lock(pid):
+    """Does the kernel show this process as waiting for an flock?"""
+    return re.search(rf"-> FLOCK .* {pid} ", Path("/proc/locks").read_text())
+
+
 def test_a_frozen_waiter_does_not_hinder_a_resume(make_run):  # P1
-    import signal
-    import subprocess
-
-    from integration.chain.rig import kill, proc
-
     run = make_run(train=LONG)
     first = run.start("0")
     run.up()
     waiter = subprocess.Popen(["flock", "-s", "-w", "60", str(run.dir / "chain.lock"), "true"])
     try:
-        wait_until(lambda: proc(waiter.pid, "stat").rpartition(") ")[2][:1] == "S", 10, "the waiter waits")
+        wait_until(lambda: waits_for_a_lock(waiter.pid), 10, "the waiter waits")
         kill(waiter.pid, signal.SIGSTOP)
+        wait_until(
+            lambda: proc(waiter.pid, "stat").rpartition(") ")[2][:1] == "T", 10, "the waiter is frozen"
+        )
         run.crash_chain(first)
         run.end()
         (run.work / "alive").unlink()
@@ -192,11 +196,6 @@ def test_a_frozen_waiter_does_not_hinder_a_resume(make_run):  # P1
 
 
 def test_somebody_frozen_with_the_lock_in_hand_makes_it_busy_and_no_more(make_run):
-    import signal
-    import subprocess
-
-    from integration.chain.rig import kill
-
     run = make_run(train="work train; over")
     lock = run.dir / "chain.lock"
     lock.touch()

@@ -16,10 +16,7 @@ def _holding(job, before):
     """Wait until a watch is connected and its shell waits on the box."""
     wait_until(lambda: job.box.traffic().sessions > before.sessions, 30, "the watch has not connected")
     wait_until(
-        lambda: any(
-            "flock -s -w" in line and job.run in line
-            for line in job.box.processes().values()
-        ),
+        lambda: any("flock -s -w" in line and job.run in line for line in job.box.processes().values()),
         30,
         "no watch waits on the box",
     )
@@ -44,7 +41,11 @@ def _late_s(laptop, job, *, waits):
     """Seconds from the end record to the watch's exit; without `waits` the end falls into its start-up."""
     assert laptop.run("arm", "gpu1", job.run, "--again", "--", job.waiting()).returncode == 0
     newest = max(_folders(job), key=lambda folder: folder.stat().st_mtime)
-    wait_until(lambda: (newest / "run.log").exists() and "up" in (newest / "run.log").read_text(), 20, "the job is up")
+    wait_until(
+        lambda: (newest / "run.log").exists() and "up" in (newest / "run.log").read_text(),
+        20,
+        "the job is up",
+    )
     before = job.box.traffic()
     child = laptop.start("watch", "gpu1", job.run)
     if waits:
@@ -64,7 +65,9 @@ def _folders(job):
 
 
 def _report(name, late):
-    print(f"\n{name}: median {statistics.median(late):.2f} s of {len(late)}, from {min(late):.2f} to {max(late):.2f}")
+    print(
+        f"\n{name}: median {statistics.median(late):.2f} s of {len(late)}, from {min(late):.2f} to {max(late):.2f}"
+    )
     return statistics.median(late)
 
 
@@ -84,12 +87,6 @@ def test_the_median_watch_returns_within_a_second_and_a_half(night, waits):
     laptop, job = night
     late = [_late_s(laptop, job, waits=waits) for _ in range(20)]
     assert _report("watch after the end", late) < SOON_S
-
-
-ENDS = {
-    "failed": (20, "kill -TERM $$", "failed"),
-    "finished": (0, ":", "finished"),
-}
 
 
 @pytest.mark.timeout(90)
@@ -197,7 +194,7 @@ def test_a_frozen_watch_does_not_hinder_a_resume(night):  # P1 P6
     for pid in frozen:
         os.kill(pid, signal.SIGSTOP)
     try:
-        os.kill(job.box_pid(), signal.SIGKILL)
+        job.box.run(f"kill -9 {job.pid()}")
         job.ended()
         resumed = laptop.run("resume", job.run, "--yes")
         assert resumed.returncode == 0, resumed.said
