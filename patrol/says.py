@@ -164,9 +164,9 @@ class Words:
         return "" if at is None else f"heartbeat {ago(self._case.box_now - at)}"
 
     @property
-    def age(self) -> str:
-        """How long this attempt is running."""
-        return duration(self._case.age_s)
+    def lifetime(self) -> str:
+        """`running for 3 h`, where the log does not say how far it is."""
+        return "" if self.step else f"running for {duration(self._case.age_s)}"
 
     @property
     def armed(self) -> str:

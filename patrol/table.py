@@ -344,7 +344,7 @@ TABLE: tuple[Row, ...] = (
         Severity.QUIET,
         0,
         "The chain lives and something new was seen within the stall time.",
-        ("{c.step}", "{c.values}", "{c.eta}", "{c.gpu}", "running for {c.age}"),
+        ("{c.step}", "{c.values}", "{c.eta}", "{c.gpu}", "{c.lifetime}"),
         ("babysit logs {c.box} {c.run}",),
     ),
     Row(

@@ -71,7 +71,7 @@ look() { scan "/proc/$$/fd/8"; }                          # sets alive; its lock
 asked_to_stop() { load "$R/stopping" && [ "$r_attempt" = "$n" ]; }
 
 finish() {                                                # finish STATE STAGE RC SIGNAL WHY: the end record, and out
-  rm -f "$R/.reserve"                                     # blocks kept free, so that a full disk can still be reported
+  rm -f "$R/.reserve" "$R/.result"                        # blocks kept free, so that a full disk can still be reported
   [ "$alive" != '?' ] || { say "what is left cannot be told: /proc cannot be searched"; alive=''; }
   [ "$1" != done ] || death=-
   set -- "state=$1" "attempt=$n" "stage=$2" "rc=$3" "signal=$4" "how=$death" "why=$5" "leftovers=${alive:--}" \
@@ -123,7 +123,7 @@ work() {                                                  # work STAGE: run its 
     rm -f "$R/.result"
     marked "$name" "$p_python" -I "$p_onbox" supervise "$R/.result" -- "$@"
     told && return
-    [ "$rc" = 125 ] && [ ! -e "$R/.result" ] || return
+    [ "$rc" = 125 ] && [ ! -e "$R/.result" ] && room || return    # without room it may only have failed to say so
     say "the stage supervisor could not start: $name runs without it"
   fi
   marked "$name" "$@"

@@ -24,7 +24,7 @@ from patrol.history import History
 from patrol.readers import read_probe
 
 _SIDE_BY_SIDE = 32
-_ANSWER_S = 8.0  # what a probe may take beyond the wait it was asked for
+_ANSWER_S = 16.0  # what a probe may take where nobody set a limit
 
 
 class Ask(Struct, frozen=True):
@@ -70,12 +70,13 @@ def ask(
     histories: Mapping[str, History],
     *,
     wait: tuple[str, int] | None = None,
+    limit_s: float = _ANSWER_S,
 ) -> Probe:
     """One probe over an open link; an answer that cannot be read is Unreachable with its cause.
 
-    `wait` is (run id, seconds): the box waits so long for that run's end before it answers.
+    `wait` is (run id, seconds): the box waits so long for that run's end before it answers; `limit_s`
+    holds for all of it.
     """
-    hold_s = wait[1] if wait else 0
     token = secrets.token_hex(16)
     pairs = request_pairs(runs, histories, gpu=True, wait=wait)
     began = clock.monotonic()
@@ -83,7 +84,7 @@ def ask(
         reply = link.run(
             box_script("frame", "records", "scan", "wait", "probe"),
             frame.request(token, pairs),
-            limit_s=hold_s + _ANSWER_S * 2,
+            limit_s=limit_s,
         )
         took_s = clock.monotonic() - began
         sections = frame.sections(reply.stdout, token, where=where)
@@ -100,8 +101,10 @@ def look(wanted: Ask, *, wait: tuple[str, int] | None = None) -> Look:
     began = clock.monotonic()
     try:
         limit_s = wanted.box.limit_s + (wait[1] if wait else 0)
-        with _connected(wanted.box, wanted.pinned, limit_s) as (link, accepted):
-            return Look(ask(link, wanted.box.name, wanted.runs, wanted.histories, wait=wait), accepted)
+        with _connected(wanted.box, wanted.pinned, wanted.box.limit_s) as (link, accepted):
+            left_s = max(1.0, limit_s - (clock.monotonic() - began))
+            seen = ask(link, wanted.box.name, wanted.runs, wanted.histories, wait=wait, limit_s=left_s)
+            return Look(seen, accepted)
     except LinkError as error:
         return Look(error.away)
     except (NotFound, UsageError) as error:

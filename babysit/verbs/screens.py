@@ -28,8 +28,17 @@ def step_line(box: BoxSpec, name: str, facts: Any) -> Iterator[str]:
             stages = " && ".join(stage.name for stage in run.spec.stages)
             yield f"{'chain':<7} {stages}   {run.chain}"
         case "verify", Launched() as launched:
-            how = "was so already" if launched.word != "started" else launched.text
-            yield f"{'start':<7} {launched.detach}, {how}"
+            yield f"{'start':<7} {_start(launched)}"
+
+
+def _start(launched: Launched) -> str:
+    match launched.word:
+        case "started":
+            return f"{launched.detach}, {launched.text}"
+        case "already-so":
+            return "nothing was started: it was so already"
+        case word:
+            return f"nothing was started: {word}"
 
 
 def _box(seen: BoxReport) -> str:

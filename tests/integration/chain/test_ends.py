@@ -88,13 +88,20 @@ def test_the_shipped_supervisor_tells_a_signal_and_hides_nothing_from_the_locks(
     assert run.seen() == "2:stopped"
 
 
-def test_stop_of_a_supervised_stage_is_a_stop(make_run, shipped):
-    run = make_run(python=sys.executable, onbox=shipped, train=LONG)
+def test_a_supervised_stage_is_told_to_end_once(make_run, shipped):
+    run = make_run(
+        python=sys.executable, onbox=shipped,
+        train="trap 'echo told >>$W/told' TERM; work train; while [ ! -e $W/told ]; do sleep 0.1 || :; done; sleep 0.5 || :; exit 9",
+    )  # fmt: skip
     first = run.start("0")
     run.up()
-    assert run.stop().word == "stopped"
+    stopped = run.stop()
+    assert stopped.word == "stopped"
     assert result(first)[0] == 20
-    assert (run.record("end")["state"], run.record("end")["how"]) == ("stopped", "waitid")
+    end = run.record("end")
+    assert (end["state"], end["rc"], end["how"], end["why"]) == ("stopped", "9", "waitid", "stopped")
+    assert (run.work / "told").read_text() == "told\n"
+    assert not [line for line in stopped.ended if line.endswith("KILL")]
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,14 @@ import os
 import random
 import signal
 import socket
-import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from box import Box
+from false_boxes import Behaviour, drips, floods, relays, resets, says, serving
 from waiting import wait_until
 
 from fleet.errors import HostKeyChanged, LinkError, LinkTimeout
@@ -25,97 +25,6 @@ from fleet.model.spec import BoxSpec
 LIMIT_S = 1.0
 SLACK_S = 1.5
 PIN = HostKey("ssh-ed25519", "AAAAC3NzaC1lZDI1NTE5AAAAIORzLyGSf5c7Fmxvz0/8c64luYHZnlx5Qy+D22/wcyjP")
-Behaviour = Callable[[socket.socket], None]
-
-
-# -- boxes that are none
-
-
-@contextlib.contextmanager
-def serving(behave: Behaviour) -> Iterator[int]:
-    """A port on loopback where each connection meets `behave`, and is then read to its end and closed."""
-
-    def handle(connection: socket.socket) -> None:
-        with connection, contextlib.suppress(OSError):
-            connection.settimeout(20)
-            behave(connection)
-            while connection.recv(65536):
-                pass
-
-    def accept() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                threading.Thread(target=handle, args=(listener.accept()[0],), daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        acceptor = threading.Thread(target=accept, daemon=True)
-        acceptor.start()
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            acceptor.join(5)
-
-
-def says(words: bytes, *, close: bool = False) -> Behaviour:
-    def behave(connection: socket.socket) -> None:
-        connection.sendall(words)
-        if close:
-            connection.shutdown(socket.SHUT_WR)
-
-    return behave
-
-
-def drips(words: bytes, every_s: float) -> Behaviour:
-    def behave(connection: socket.socket) -> None:
-        connection.settimeout(every_s)
-        while True:
-            connection.sendall(words)
-            with contextlib.suppress(TimeoutError):
-                if not connection.recv(65536):
-                    return
-
-    return behave
-
-
-def floods(words: bytes) -> Behaviour:
-    def behave(connection: socket.socket) -> None:
-        while True:
-            connection.sendall(words)
-
-    return behave
-
-
-def resets(connection: socket.socket) -> None:
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connection.close()
-
-
-def relays(port: int, after_bytes: int, then: str) -> Behaviour:
-    """A way to the real box that lets `after_bytes` of its answer through, then stops or cuts."""
-
-    def behave(connection: socket.socket) -> None:
-        with socket.create_connection(("127.0.0.1", port)) as inner:
-
-            def forward() -> None:
-                with contextlib.suppress(OSError):
-                    while got := connection.recv(65536):
-                        inner.sendall(got)
-                    inner.shutdown(socket.SHUT_RDWR)
-
-            upward = threading.Thread(target=forward, daemon=True)
-            upward.start()
-            left = after_bytes
-            while left and (got := inner.recv(min(left, 4096))):
-                connection.sendall(got)
-                left -= len(got)
-            if then == "cut":
-                connection.shutdown(socket.SHUT_RDWR)
-            upward.join(20)
-
-    return behave
-
-
 # -- what every failure must keep
 
 

@@ -22,12 +22,12 @@ def _holding(job, before):
     )
 
 
-def _watched(laptop, job, *words, **env):
+def _watched(laptop, job, *words, command=None):
     """An armed, running job and a watch that waits for it."""
-    assert laptop.run("arm", "gpu1", job.run, "--", job.waiting()).returncode == 0
+    assert laptop.run("arm", "gpu1", job.run, "--", command or job.waiting()).returncode == 0
     job.up()
     before = job.box.traffic()
-    child = laptop.start("watch", "gpu1", job.run, *words, **env)
+    child = laptop.start("watch", "gpu1", job.run, *words)
     _holding(job, before)
     return child
 
@@ -61,7 +61,7 @@ def _late_s(laptop, job, *, waits):
 
 
 def _folders(job):
-    return [path for path in (job.box.home / ".local/state/babysit/runs").glob(f"{job.run}-?????")]
+    return list((job.box.home / ".local/state/babysit/runs").glob(f"{job.run}-?????"))
 
 
 def _report(name, late):
@@ -93,10 +93,7 @@ def test_the_median_watch_returns_within_a_second_and_a_half(night, waits):
 @pytest.mark.parametrize("then", ["exit 3", "kill -9 $$"])
 def test_a_watch_of_a_run_that_fails_exits_20_and_says_why(night, then):  # R10
     laptop, job = night
-    assert laptop.run("arm", "gpu1", job.run, "--", job.waiting(then)).returncode == 0
-    before = job.box.traffic()
-    child = laptop.start("watch", "gpu1", job.run)
-    _holding(job, before)
+    child = _watched(laptop, job, command=job.waiting(then))
     job.release()
     code, said = _over(child)
     assert code == 20, said
@@ -107,11 +104,12 @@ def test_a_watch_of_a_run_that_fails_exits_20_and_says_why(night, then):  # R10
 @pytest.mark.timeout(90)
 def test_a_watch_of_a_run_that_loses_its_chain_exits_10_with_the_pid(night):  # R10
     laptop, job = night
-    child = _watched(laptop, job)
+    deaf = job.command("trap '' HUP; echo up; while [ ! -e $W/go ]; do sleep 0.1; done")  # to its terminal's end
+    child = _watched(laptop, job, command=deaf)
     job.box.run(f"kill -9 {job.record('attempt')['pid']}")
     code, said = _over(child)
-    assert code == 10, said
-    assert f"pid {job.pid()}" in said or str(job.pid()) in said
+    assert code == 10 and "its chain is gone" in said, said
+    assert str(job.pid()) in said
     assert f"babysit stop {job.run}" in said
 
 
@@ -119,7 +117,7 @@ def test_a_watch_of_a_run_that_loses_its_chain_exits_10_with_the_pid(night):  # 
 def test_a_watch_whose_hours_are_over_exits_124_and_the_run_goes_on(night):  # R8 R9 R11
     laptop, job = night
     assert laptop.run("arm", "gpu1", job.run, "--", job.waiting()).returncode == 0
-    done = laptop.run("watch", "gpu1", job.run, "--hours", "0.001")
+    done = laptop.run("watch", "gpu1", job.run, "--hours", "0.0005")
     assert done.returncode == 124 and "the run goes on" in done.stdout, done.said
     assert laptop.health(job.run) == "running"
 
@@ -138,7 +136,7 @@ def test_a_second_watch_exits_75_and_names_the_first(night):  # R10
 @pytest.mark.timeout(60)
 def test_a_watch_that_is_superseded_exits_21_at_its_next_turn(night):  # R10
     laptop, job = night
-    first = _watched(laptop, job, "--hours", "0.003")
+    first = _watched(laptop, job, "--hours", "0.002")
     second = laptop.start("watch", "gpu1", job.run, "--supersede")
     code, said = _over(first)
     assert code == 21, said

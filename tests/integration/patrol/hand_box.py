@@ -50,7 +50,9 @@ class HandBox:
         spec.setdefault("cwd", str(self.home / "work"))
         run = Run(
             run_id=run_id,
-            spec=RunSpec(name=name, stages=(Stage("train", "python train.py"), Stage("eval", "true")), **spec),
+            spec=RunSpec(
+                name=name, stages=(Stage("train", "python train.py"), Stage("eval", "true")), **spec
+            ),
             box=BoxSpec("gpu1", "localhost"),
             nonce=nonce,
             tag=tag,
@@ -85,7 +87,10 @@ class HandRun:
         self.log = folder / "run.log"
 
     def record(self, name, **values):
-        lines = [f"nonce={values.pop('nonce', self.run.nonce)}", *(f"{key}={value}" for key, value in values.items())]
+        lines = [
+            f"nonce={values.pop('nonce', self.run.nonce)}",
+            *(f"{key}={value}" for key, value in values.items()),
+        ]
         (self.folder / name).write_text("\n".join(lines) + "\n")
 
     def attempt(self, number=1, pid=None, ago_s=600, boot=None):
@@ -119,7 +124,9 @@ class HandRun:
 
     def marker(self, stage="01-train", attempt=1, **more):
         now = int(clock.now())
-        self.record(f"markers/{stage}", stage=stage, attempt=attempt, started_at=now - 300, ended_at=now - 200, **more)
+        self.record(
+            f"markers/{stage}", stage=stage, attempt=attempt, started_at=now - 300, ended_at=now - 200, **more
+        )
 
     @contextmanager
     def held(self, *locks, how=fcntl.LOCK_EX):
@@ -140,7 +147,18 @@ def tagged(hand: HandRun, stage="01-train"):
     return subprocess.Popen(["sleep", "300"], env=env, start_new_session=True)
 
 
-def answer(box: HandBox, hands, *, shell="dash", histories=None, gpu=False, wait=None, pairs=None, limit_s=20, path=None):
+def answer(
+    box: HandBox,
+    hands,
+    *,
+    interpreter="dash",
+    histories=None,
+    gpu=False,
+    wait=None,
+    pairs=None,
+    limit_s=20,
+    path=None,
+):
     """(token, reply bytes, seconds) of one real probe by this shell, through the very line that sshd would run."""
     token = secrets.token_hex(16)
     runs = [hand.run for hand in hands]
@@ -151,7 +169,7 @@ def answer(box: HandBox, hands, *, shell="dash", histories=None, gpu=False, wait
     began = clock.monotonic()
     boot = """IFS= read -r n && s=$(dd ibs=1 count="$n" 2>/dev/null) && eval "$s\""""
     done = subprocess.run(
-        [str(shutil.which(SHELLS[shell][0])), *SHELLS[shell][1:], "-c", boot],
+        [str(shutil.which(SHELLS[interpreter][0])), *SHELLS[interpreter][1:], "-c", boot],
         input=packed(box_script(*SCRIPT), request(token, pairs)),
         capture_output=True,
         timeout=limit_s,
@@ -170,4 +188,3 @@ def probed(box: HandBox, hands, **how):
     token, reply, took_s = answer(box, hands, **how)
     runs = [hand.run for hand in hands]
     return read_probe(sections(reply, token, where="gpu1"), runs, at=clock.now(), took_s=took_s)
-

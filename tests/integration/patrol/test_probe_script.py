@@ -49,7 +49,7 @@ def test_a_probe_brings_back_what_lies_on_the_box(box, shell):  # R35
     (box.home / "work/ck").mkdir()
     (box.home / "work/ck/a b.pt").write_bytes(b"12345")
     with hand.held("chain", "stage"):
-        seen = probed(box, [hand], shell=shell, gpu=True)
+        seen = probed(box, [hand], interpreter=shell, gpu=True)
     run = seen.runs[hand.run.run_id]
     assert run.exists.value is True
     assert run.attempt.value.number == 2
@@ -78,15 +78,15 @@ def test_a_run_killed_without_a_record_is_seen_as_gone(box, shell):  # D1 R16
     hand.attempt(pid=chain.pid)
     try:
         wait_until(
-            lambda: [item.pid for item in facts_of(box, hand, shell=shell).alive.value] == [chain.pid],
+            lambda: [item.pid for item in facts_of(box, hand, interpreter=shell).alive.value] == [chain.pid],
             10,
             "the living process was seen, and nothing but it",
         )
-        assert verdict_of(box, hand, shell=shell)[0].health is Health.RUNNING
+        assert verdict_of(box, hand, interpreter=shell)[0].health is Health.RUNNING
     finally:
         chain.kill()
         chain.wait()
-    verdict, _ = verdict_of(box, hand, shell=shell)
+    verdict, _ = verdict_of(box, hand, interpreter=shell)
     assert (verdict.row, verdict.exit_code) == ("R-VANISH-1", 10)
 
 
@@ -96,8 +96,8 @@ def test_a_tagged_process_without_a_chain_is_an_orphan(box, shell):
     hand.attempt(pid=2)
     child = tagged(hand)
     try:
-        wait_until(lambda: facts_of(box, hand, shell=shell).alive.value, 10, "the process was found")
-        verdict, _ = verdict_of(box, hand, shell=shell)
+        wait_until(lambda: facts_of(box, hand, interpreter=shell).alive.value, 10, "the process was found")
+        verdict, _ = verdict_of(box, hand, interpreter=shell)
         assert verdict.row == "R-ORPHAN-1"
         assert str(child.pid) in verdict.summary
         assert verdict.next == (f"babysit stop {hand.run.name}",)
@@ -110,7 +110,7 @@ def test_a_tagged_process_without_a_chain_is_an_orphan(box, shell):
 def test_the_probe_does_not_see_itself_even_when_started_inside_a_run(box, shell, monkeypatch):  # R16 D1
     hand = box.run()
     hand.attempt(pid=2)
-    assert facts_of(box, hand, shell=shell).alive.value == ()
+    assert facts_of(box, hand, interpreter=shell).alive.value == ()
 
 
 @every_shell
@@ -118,20 +118,41 @@ def test_locks_are_seen_one_by_one_and_two_who_look_do_not_see_each_other(box, s
     hand = box.run()
     for held in ((), ("chain",), ("stage",), ("chain", "stage")):
         with hand.held(*held):
-            assert facts_of(box, hand, shell=shell).locks.value == Locks(
+            assert facts_of(box, hand, interpreter=shell).locks.value == Locks(
                 chain_held="chain" in held, stage_held="stage" in held
             )
     with hand.held("chain", "stage", how=fcntl.LOCK_SH):
-        assert facts_of(box, hand, shell=shell).locks.value == Locks(chain_held=False, stage_held=False)
+        assert facts_of(box, hand, interpreter=shell).locks.value == Locks(chain_held=False, stage_held=False)
 
 
 @pytest.mark.parametrize("kept", [("python3",), ("perl",), ()], ids=["python3", "perl", "no tool"])
 def test_locks_without_flock(box, tmp_path, kept):
     bare = tmp_path / "bin"
     bare.mkdir()
-    needed = ["sh", "dd", "cat", "head", "tail", "cut", "sort", "stat", "df", "date", "grep", "sed", "tr", "xargs", "sleep", "timeout", "cksum", "env"]
+    needed = [
+        "sh",
+        "dd",
+        "cat",
+        "head",
+        "tail",
+        "cut",
+        "sort",
+        "stat",
+        "df",
+        "date",
+        "grep",
+        "sed",
+        "tr",
+        "xargs",
+        "sleep",
+        "timeout",
+        "cksum",
+        "env",
+    ]
     for tool in (*needed, *kept):
-        found = next(place for place in ("/usr/bin", "/bin") if Path(place, tool).exists())  # no shim of a version manager
+        found = next(
+            place for place in ("/usr/bin", "/bin") if Path(place, tool).exists()
+        )  # no shim of a version manager
         (bare / tool).symlink_to(Path(found, tool))
     hand = box.run()
     hand.attempt()
@@ -186,7 +207,7 @@ def test_nothing_is_written_but_visited(box, shell):  # R58
     hand.log.write_text("Epoch 1/9\n")
     (hand.folder / "visited").write_text("0\n")
     before = tree(box.home)
-    probed(box, [hand, box_with_no_folder(hand)], shell=shell, gpu=True)
+    probed(box, [hand, box_with_no_folder(hand)], interpreter=shell, gpu=True)
     after = tree(box.home)
     assert int((hand.folder / "visited").read_text()) == pytest.approx(time.time(), abs=10)
     assert {name for name in before | after if before.get(name) != after.get(name)} == {
@@ -221,10 +242,10 @@ def test_only_new_bytes_of_the_log_come(box, shell):  # R42
     hand.attempt()
     with hand.held("chain"):
         hand.log.write_bytes(b"Epoch 1/9\nEpoch 2/9\n")
-        _, history = verdict_of(box, hand, shell=shell)
+        _, history = verdict_of(box, hand, interpreter=shell)
         with hand.log.open("ab") as log:
             log.write(b"Epoch 3/9\n")
-        slice_ = facts_of(box, hand, shell=shell, histories={hand.run.run_id: history}).log.value
+        slice_ = facts_of(box, hand, interpreter=shell, histories={hand.run.run_id: history}).log.value
     assert (slice_.start, slice_.data) == (20, b"Epoch 3/9\n")
 
 
@@ -261,7 +282,7 @@ def test_ten_gigabytes_cost_what_their_end_costs(box, shell):  # R42 P9
         log.write(b"\nEpoch 7/9\n")
     before, history = time.monotonic(), None
     with hand.held("chain"):
-        verdict, history = verdict_of(box, hand, shell=shell)
+        verdict, history = verdict_of(box, hand, interpreter=shell)
     assert time.monotonic() - before < 5
     assert verdict.progress.index == 7
     assert history.log_size == 10 * 1024**3 + 11
@@ -272,18 +293,18 @@ def test_binary_junk_arrives_as_it_is_but_for_nul(box, shell):
     hand = box.run()
     junk = bytes(range(256)) * 40 + b"\x80\x81\x88\xff\\\n'\"$(touch /tmp/x)`\n"
     hand.log.write_bytes(junk)
-    slice_ = facts_of(box, hand, shell=shell).log.value
+    slice_ = facts_of(box, hand, interpreter=shell).log.value
     assert slice_.data == junk.replace(b"\0", b"")
     assert slice_.size_bytes == len(junk)
 
 
 @every_shell
-def test_forged_frames_in_a_log_are_only_text(box, shell):
+def test_forged_frames_in_a_log_are_only_text(box, shell):  # R21 S39
     hand = box.run()
     hand.attempt()
     forged = b"@ end train 0 5\nhello\n\nbabysit-frame 1 %s 0 4294967295\n\n\nbabysit-end %s\n"
     hand.log.write_bytes(forged % (b"0" * 32, b"0" * 32) * 50)
-    run = facts_of(box, hand, shell=shell)
+    run = facts_of(box, hand, interpreter=shell)
     assert run.end.value is None
     assert run.log.value.data.startswith(b"@ end train 0 5\n")
 
@@ -319,13 +340,17 @@ def test_records_that_are_no_plain_files_neither_block_nor_are_believed(box, nam
     else:
         place.symlink_to("/dev/zero")
     run = facts_of(box, hand, limit_s=15)
-    assert any(isinstance(getattr(run, field), Missing) for field in ("attempt", "end", "locks", "markers", "alive"))
+    assert any(
+        isinstance(getattr(run, field), Missing) for field in ("attempt", "end", "locks", "markers", "alive")
+    )
 
 
 def test_progress_bars_are_read_by_their_last_frame(box):  # R42 R147
     hand = box.run()
     hand.attempt()
-    hand.log.write_bytes(b"".join(b"\r %d%%|###| %d/100 [00:12<00:20, 3.1it/s]" % (n, n) for n in range(95)) * 30)
+    hand.log.write_bytes(
+        b"".join(b"\r %d%%|###| %d/100 [00:12<00:20, 3.1it/s]" % (n, n) for n in range(95)) * 30
+    )
     with hand.held("chain"):
         verdict, _ = verdict_of(box, hand)
     assert (verdict.progress.index, verdict.progress.total, verdict.progress.unit) == (94, 100, "it")
@@ -333,9 +358,21 @@ def test_progress_bars_are_read_by_their_last_frame(box):  # R42 R147
 
 @pytest.mark.parametrize(
     "glob",
-    ["$(touch hacked)", "`touch hacked`", "; touch hacked", "a b", "-rf", "*'\"", "[", "~nobody/*", "\\*", "* *", "x\\"],
+    [
+        "$(touch hacked)",
+        "`touch hacked`",
+        "; touch hacked",
+        "a b",
+        "-rf",
+        "*'\"",
+        "[",
+        "~nobody/*",
+        "\\*",
+        "* *",
+        "x\\",
+    ],
 )
-def test_a_glob_is_data(box, glob):
+def test_a_glob_is_data(box, glob):  # S17
     hand = box.run(artifacts=(glob, "real*.pt"))
     work = box.home / "work"
     for name in ("a", "b", "real one.pt", "-rf"):
@@ -370,7 +407,7 @@ def test_the_newest_twenty_artifacts_come_newest_first(box, shell):
     (folder / "two\nlines").write_text("x")
     (box.home / "work/abs.pt").write_text("x")
     os.utime(box.home / "work/abs.pt", (now + 1, now + 1))
-    found = facts_of(box, hand, shell=shell).artifacts.value
+    found = facts_of(box, hand, interpreter=shell).artifacts.value
     assert [item.path for item in found[:2]] == [str(box.home / "work/abs.pt"), "ck/step 0.pt"]
     assert len(found) == 20
 
@@ -379,7 +416,9 @@ def test_a_request_that_was_cut_is_refused(box):
     env = {**os.environ, "HOME": str(box.home)}
     script = box_script(*SCRIPT)
     cut = request("a" * 32, [("state", "-")])[:-4]
-    done = subprocess.run(["sh", "-c", script.decode()], input=cut, env=env, capture_output=True, timeout=20, check=False)
+    done = subprocess.run(
+        ["sh", "-c", script.decode()], input=cut, env=env, capture_output=True, timeout=20, check=False
+    )
     assert (done.returncode, done.stdout) == (65, b"")
 
 
@@ -431,7 +470,7 @@ def test_gpus_are_read_and_a_hung_tool_costs_five_seconds(box, tmp_path):  # R44
     assert 4 < clock.monotonic() - began < 12
 
 
-def test_a_foreign_nonce_is_not_believed(box):
+def test_a_foreign_nonce_is_not_believed(box):  # R62 S39
     hand = box.run()
     hand.attempt()
     hand.end(nonce="f" * 32)
@@ -445,7 +484,13 @@ def test_it_goes_through_a_link_as_well(box):
     hand = box.run()
     hand.attempt()
     with box.link() as link:
-        reply = link.run(box_script(*SCRIPT), request("a" * 32, [("state", "-"), ("run", f"{hand.run.run_id} - 0 99")]), limit_s=20)
+        reply = link.run(
+            box_script(*SCRIPT),
+            request("a" * 32, [("state", "-"), ("run", f"{hand.run.run_id} - 0 99")]),
+            limit_s=20,
+        )
     assert reply.status == 0
-    found = read_probe(sections(reply.stdout, "a" * 32, where="x"), [hand.run], at=clock.now(), took_s=reply.took_s)
+    found = read_probe(
+        sections(reply.stdout, "a" * 32, where="x"), [hand.run], at=clock.now(), took_s=reply.took_s
+    )
     assert found.runs[hand.run.run_id].attempt.value.number == 1

@@ -2,16 +2,14 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from unit.patrol.anything import probes
 from unit.patrol.build import (
-    BOOT,
     BOX_ID,
-    BOX_NOW,
     CHAIN_PID,
     FREE,
     GONE,
     MISSING,
     NOW,
-    alive,
     artifact,
     attempt,
     away,
@@ -21,13 +19,12 @@ from unit.patrol.build import (
     facts,
     known,
     log,
-    marker,
     probe,
     run,
 )
 
 from fleet.errors import TICK_PRECEDENCE
-from fleet.model.probe import Alive, Cause, Gpu, Locks, LogSlice, Memory
+from fleet.model.probe import Alive, Cause, Gpu
 from fleet.model.reading import Known
 from fleet.model.verdict import Health, Severity, Verdict
 from patrol.decide import decide, tick_exit
@@ -43,7 +40,7 @@ def judged(of_run=None, seen=None, history=None):
 
 def test_a_healthy_run_reads_like_a_person_would_say_it():
     verdict = judged(seen=probe(facts(log=log(b"Epoch 37/90 - loss: 0.412\n"))))
-    assert verdict.summary == "epoch 37/90 · loss 0.412 · GPU 94 % · running for 1 h"
+    assert verdict.summary == "epoch 37/90 · loss 0.412 · GPU 94 %"
     assert (verdict.health, verdict.exit_code, verdict.attempt) == (Health.RUNNING, 0, 1)
 
 
@@ -59,20 +56,22 @@ def test_a_healthy_run_reads_like_a_person_would_say_it():
         ({}, {"boot_id": MISSING}, "boot id"),
     ],
 )
-def test_what_was_not_read_is_said_and_never_fine(changed, box_changed, source):
+def test_what_was_not_read_is_said_and_never_fine(changed, box_changed, source):  # R56
     verdict = judged(seen=probe(facts(**changed), box(**box_changed)))
     assert verdict.row == "R-RUN-1"
-    assert "not read: it could not be read" in {seen.says for seen in verdict.evidence if seen.source == source}
+    assert "not read: it could not be read" in {
+        seen.says for seen in verdict.evidence if seen.source == source
+    }
 
 
-def test_no_proof_no_success():  # P2 R28
+def test_no_proof_no_success():  # P2
     done = known(end("done"))
     assert judged(seen=probe(facts(**GONE, end=done))).health is Health.FINISHED
     for broken in ({"end": MISSING}, {"attempt": MISSING}, {"locks": MISSING}, {"alive": MISSING}):
         assert judged(seen=probe(facts(**{**GONE, "end": done, **broken}))).health is Health.UNKNOWN
 
 
-def test_marker_text_in_a_log_finishes_nothing():
+def test_marker_text_in_a_log_finishes_nothing():  # S39
     text = b"state=done\nALL DONE\n== attempt 1: state=done attempt=1 rc=0\n"
     assert judged(seen=probe(facts(log=log(text)))).row == "R-RUN-1"
 
@@ -82,7 +81,7 @@ def test_an_absent_lock_file_does_not_hide_a_living_chain():
     assert verdict.row == "R-RUN-1"
 
 
-def test_a_box_that_is_away_never_speaks_for_the_job():
+def test_a_box_that_is_away_never_speaks_for_the_job():  # R20
     for history in (History(), History(facts_at=NOW - 60, seen_as="failed")):
         for cause in Cause:
             verdict = decide(run(), away(cause), history, NOW)
@@ -90,7 +89,7 @@ def test_a_box_that_is_away_never_speaks_for_the_job():
             assert verdict.exit_code in {4, 11, 12}
 
 
-def test_a_changed_key_names_both_keys_and_the_command():
+def test_a_changed_key_names_both_keys_and_the_command():  # R25
     keys = {"known": "SHA256:" + "A" * 43, "offered": "SHA256:" + "B" * 43}
     verdict = judged(seen=away(Cause.HOSTKEY_CHANGED, **keys))
     assert all(key in verdict.summary for key in keys.values())
@@ -98,7 +97,7 @@ def test_a_changed_key_names_both_keys_and_the_command():
     assert judged(seen=away(Cause.HOSTKEY_CHANGED, offered="$(id)")).next == ("babysit trust gpu1",)
 
 
-def test_a_name_that_a_shell_would_read_is_quoted():
+def test_a_name_that_a_shell_would_read_is_quoted():  # S17
     verdict = judged(run("a b;c"), probe(runs={"a b;c-k3f9": facts(**GONE)}))
     assert verdict.next[0] == "babysit logs gpu1 'a b;c'"
 
@@ -111,54 +110,29 @@ def test_status_137_is_not_called_a_signal_and_a_seen_signal_is():
     assert "stage train was ended by SIGKILL (9)" in told.summary
 
 
-@pytest.mark.parametrize(("codes", "want"), [((), 0), ((0,), 0), ((0, 12), 12), ((11, 12), 11), ((4, 11), 4), ((10, 4), 10), ((20, 10, 4, 11, 12, 0), 20)])
+@pytest.mark.parametrize(
+    ("codes", "want"),
+    [
+        ((), 0),
+        ((0,), 0),
+        ((0, 12), 12),
+        ((11, 12), 11),
+        ((4, 11), 4),
+        ((10, 4), 10),
+        ((20, 10, 4, 11, 12, 0), 20),
+    ],
+)
 def test_the_exit_code_of_a_tick(codes, want):
     verdict = judged()
     assert tick_exit([msgspec.structs.replace(verdict, exit_code=code) for code in codes]) == want
 
 
-# Whatever a box may show
-
-readings = lambda values: st.one_of(st.builds(known, values), st.just(MISSING))  # noqa: E731 - a strategy of strategies
-ages = st.sampled_from([0.0, 1.0, 59.0, 61.0, 600.0, 1801.0, 9000.0, -500.0, 1e9])
-evil = st.text(max_size=30)
-attempts = st.builds(lambda n, s, boot: attempt(n, ago_s=s, boot=boot), st.integers(1, 4), ages, st.sampled_from([BOOT, "ff-ff"]))
-ends = st.builds(
-    lambda state, n, s, why, rc, signal, stage: end(state, number=n, ago_s=s, why=why, rc=rc, signal=signal, stage=stage),
-    st.sampled_from(["done", "failed", "stopped", "odd"]), st.integers(1, 4), ages,
-    st.sampled_from(["-", "exit", "signal", "leftovers", "disk", "odd"]), st.sampled_from([None, 0, 3, 137]),
-    st.sampled_from([None, 9, 64]), st.sampled_from([None, "01-prepare", "09-x", "odd"]),
-)  # fmt: skip
-run_facts = st.builds(
-    facts,
-    exists=readings(st.booleans()),
-    attempt=readings(st.one_of(st.none(), attempts)),
-    end=readings(st.one_of(st.none(), ends)),
-    markers=readings(st.lists(st.builds(marker, ago_s=ages), max_size=2).map(tuple)),
-    locks=readings(st.builds(Locks, st.booleans(), st.booleans())),
-    alive=readings(st.sets(st.sampled_from([CHAIN_PID, 4200, 4201]), max_size=3).map(lambda pids: alive(*pids).value)),
-    log=readings(st.builds(lambda text, s: LogSlice("1:2", len(text), BOX_NOW - s, 0, text), st.binary(max_size=60), ages)),
-    artifacts=readings(st.lists(st.builds(lambda s, path: artifact(ago_s=s, path=path), ages, evil), max_size=2).map(tuple)),
-)
-boxes = st.builds(
-    box,
-    boot_id=readings(st.just(BOOT)),
-    box_id=readings(st.sampled_from([BOX_ID, "c" * 32])),
-    uptime_s=readings(st.just(100.0)),
-    disks=readings(st.lists(st.builds(disk, st.sampled_from([5.0, 99.0]), st.sampled_from([None, 5.0, 99.0]), evil), max_size=2).map(tuple)),
-    memory=readings(st.builds(Memory, st.integers(0, 10**12), st.sampled_from([None, 0, 10**9]), st.sampled_from([None, 0, 3]))),
-    gpus=readings(st.lists(st.builds(Gpu, st.integers(0, 9), evil, st.just(3.0), st.just(1), st.just(2)), max_size=2).map(tuple)),
-)
-probes = st.one_of(
-    st.builds(probe, run_facts, boxes),
-    st.builds(lambda cause, text: away(cause, known=text, offered=text), st.sampled_from(list(Cause)), evil),
-)
 CANARY = "\x1b[2J$(id)`<script>"
 
 
 @settings(max_examples=50, deadline=None)
 @given(looks=st.lists(probes, min_size=1, max_size=3), launched=st.booleans())
-def test_whatever_is_seen_there_is_exactly_one_verdict(looks, launched):  # P10
+def test_whatever_is_seen_there_is_exactly_one_verdict(looks, launched):  # R80
     of_run, history = run(launched=launched, artifacts=("*",)), History()
     for look in looks:
         history = fold(history, of_run, look, NOW)
@@ -166,20 +140,27 @@ def test_whatever_is_seen_there_is_exactly_one_verdict(looks, launched):  # P10
         assert isinstance(verdict, Verdict)
         assert verdict.row in {row.id for row in TABLE}
         assert verdict.exit_code in TICK_PRECEDENCE
-        assert (verdict.exit_code == 0) == (verdict.severity is not Severity.PAGE and verdict.exit_code not in {11, 12})
+        assert (verdict.exit_code == 0) == (
+            verdict.severity is not Severity.PAGE and verdict.exit_code not in {11, 12}
+        )
         assert all(len(line) <= 80 for line in lines([verdict], NOW) if "next:" not in line)
         msgspec.json.encode(document([verdict], at=NOW, cursor="1", exit_code=0))
         assert verdict.health is not Health.FINISHED or (
-            isinstance(look.runs[of_run.run_id].end, Known) and look.runs[of_run.run_id].end.value.state == "done"
+            isinstance(look.runs[of_run.run_id].end, Known)
+            and look.runs[of_run.run_id].end.value.state == "done"
         )
 
 
-def test_no_text_of_the_box_gets_into_what_we_say():
+def test_no_text_of_the_box_gets_into_what_we_say():  # S25 S26
     odd = facts(
         alive=known((Alive(4200, "tag", CANARY),)), artifacts=known((artifact(path=CANARY),)),
         log=log(f"Epoch 3/9 {CANARY}\n".encode()), locks=FREE,
     )  # fmt: skip
-    on = box(disks=known((disk(99.0, 5.0, CANARY),)), gpus=known((Gpu(0, CANARY, 1.0, 1, 2),)), box_id=known(BOX_ID))
+    on = box(
+        disks=known((disk(99.0, 5.0, CANARY),)),
+        gpus=known((Gpu(0, CANARY, 1.0, 1, 2),)),
+        box_id=known(BOX_ID),
+    )
     for values in (odd, msgspec.structs.replace(odd, end=known(end("failed", stage=CANARY, why=CANARY)))):
         verdict = judged(run(artifacts=("*",)), probe(values, on))
         said = (verdict.summary, *verdict.next, *(f"{seen.source} {seen.says}" for seen in verdict.evidence))

@@ -55,7 +55,7 @@ class Story:
         return self.verdict
 
 
-def test_a_hang_that_prints_heartbeats_is_stalled():  # R146 D9
+def test_a_hang_that_prints_heartbeats_is_stalled():  # R146 D9 R98
     story = Story()
     rows = [story.tick(b"Epoch 1/9\n" + BEAT).row]
     rows += [story.tick(BEAT * 10).row for _ in range(7)]
@@ -64,12 +64,10 @@ def test_a_hang_that_prints_heartbeats_is_stalled():  # R146 D9
     assert story.tick(b"Epoch 2/9\n").row == "R-RUN-1"
 
 
-def test_a_silent_log_with_an_advancing_checkpoint_runs():  # R127
+def test_a_silent_log_with_an_advancing_checkpoint_runs():  # R98
     story = Story(artifacts=("*.pt",))
     story.tick(b"Epoch 1/9\n")
-    rows = [
-        story.tick(artifacts=known((artifact(ago_s=-FIVE_MIN * n + 30),))).row for n in range(2, 12)
-    ]
+    rows = [story.tick(artifacts=known((artifact(ago_s=-FIVE_MIN * n + 30),))).row for n in range(2, 12)]
     assert set(rows) == {"R-RUN-1"}
     last = story.history.artifact_at
     rows = [story.tick(artifacts=known((artifact(ago_s=BOX_NOW - last),))).row for _ in range(8)]
@@ -84,7 +82,7 @@ def test_a_silent_log_and_a_new_marker_runs():
     assert story.tick(markers=known((marker(ago_s=-FIVE_MIN * 7),))).row == "R-RUN-1"
 
 
-def test_a_busy_gpu_is_no_progress():  # R47
+def test_a_busy_gpu_is_no_progress():  # R98
     story = Story()
     story.tick(b"Epoch 1/9\n")
     verdict = [story.tick() for _ in range(7)][-1]
@@ -92,7 +90,7 @@ def test_a_busy_gpu_is_no_progress():  # R47
     assert "GPU 94 %" in verdict.summary
 
 
-def test_an_idle_gpu_with_new_lines_is_no_stall():  # R46
+def test_an_idle_gpu_with_new_lines_is_no_stall():  # R98
     story = Story()
     assert {story.tick(f"Epoch {n}/90\n".encode()).row for n in range(9)} == {"R-RUN-1"}
 
@@ -133,12 +131,14 @@ def test_a_new_attempt_starts_the_clock_anew_and_forgets_the_old_progress():
     story = Story()
     story.tick(b"Epoch 8/9\n")
     assert [story.tick().row for _ in range(7)][-1] == "R-STALL-1"
-    verdict = story.tick(b"== attempt 2 of run train-k3f9, expected 1\n", attempt=known(attempt(2, ago_s=-FIVE_MIN * 9 + 30)))
+    verdict = story.tick(
+        b"== attempt 2 of run train-k3f9, expected 1\n", attempt=known(attempt(2, ago_s=-FIVE_MIN * 9 + 30))
+    )
     assert (verdict.row, verdict.progress.index) == ("R-START-1", None)
     assert story.tick(b"Epoch 8/9\n", attempt=known(attempt(2, ago_s=-FIVE_MIN * 9 + 30))).row == "R-RUN-1"
 
 
-def test_crash_lines_count_since_the_attempt_began():  # R41
+def test_crash_lines_count_since_the_attempt_began():  # R41 R40
     crash = b"Traceback (most recent call last):\nKeyError: 'x'\n"
     story = Story()
     story.tick(crash)
@@ -146,7 +146,9 @@ def test_crash_lines_count_since_the_attempt_began():  # R41
     story.tick(b"== attempt 2 of run train-k3f9, expected 1\nEpoch 1/9\n", attempt=known(attempt(2)))
     assert story.history.crash_lines == 0
     first_look = Story()
-    first_look.tick(crash + b"== attempt 2 of run train-k3f9, expected 1\nEpoch 1/9\n", attempt=known(attempt(2)))
+    first_look.tick(
+        crash + b"== attempt 2 of run train-k3f9, expected 1\nEpoch 1/9\n", attempt=known(attempt(2))
+    )
     assert first_look.history.crash_lines == 0
 
 
@@ -164,12 +166,21 @@ def test_a_finer_unit_renews_the_values_and_keeps_the_epoch():
     story = Story()
     story.tick(b"Epoch 3/9 - loss: 0.5\n")
     verdict = story.tick(b"Batch 7/100 - Loss: 0.4\n")
-    assert (verdict.progress.index, verdict.progress.unit, verdict.progress.values) == (3, "epoch", (("loss", "0.4"),))
+    assert (verdict.progress.index, verdict.progress.unit, verdict.progress.values) == (
+        3,
+        "epoch",
+        (("loss", "0.4"),),
+    )
 
 
 def test_a_log_seen_for_the_first_time_late_is_stalled_at_once():
     of_run = run()
-    seen = probe(facts(attempt=known(attempt(ago_s=9000)), log=known(LogSlice("1:2", 10, BOX_NOW - 5000, 0, b"Epoch 1/9\n"))))
+    seen = probe(
+        facts(
+            attempt=known(attempt(ago_s=9000)),
+            log=known(LogSlice("1:2", 10, BOX_NOW - 5000, 0, b"Epoch 1/9\n")),
+        )
+    )
     history = fold(History(), of_run, seen, NOW)
     assert decide(of_run, seen, history, NOW).row == "R-STALL-1"
 
@@ -177,7 +188,10 @@ def test_a_log_seen_for_the_first_time_late_is_stalled_at_once():
 def test_the_box_clock_and_not_ours_judges_its_files():
     # Box one hour ahead of us: its files look as if from the future, and are ten seconds old.
     of_run, ahead = run(), 3600.0
-    values = facts(attempt=known(attempt(ago_s=-ahead + 100)), log=known(LogSlice("1:2", 10, BOX_NOW + ahead - 10, 0, b"Epoch 1/9\n")))
+    values = facts(
+        attempt=known(attempt(ago_s=-ahead + 100)),
+        log=known(LogSlice("1:2", 10, BOX_NOW + ahead - 10, 0, b"Epoch 1/9\n")),
+    )
     seen = msgspec.structs.replace(probe(values, box(now=BOX_NOW + ahead)), skew_s=SKEW + ahead)
     history = fold(History(), of_run, seen, NOW)
     verdict = decide(of_run, seen, history, NOW)
@@ -194,14 +208,20 @@ def test_a_box_clock_that_is_set_is_no_stall_and_hides_none(step_s):
     history = fold(History(), of_run, first, NOW)
     for minutes, row in ((5, "R-RUN-1"), (15, "R-STALL-1")):
         later = NOW + minutes * 60
-        seen = msgspec.structs.replace(probe(values, box(now=later + SKEW + step_s)), at=later, skew_s=SKEW + step_s)
+        seen = msgspec.structs.replace(
+            probe(values, box(now=later + SKEW + step_s)), at=later, skew_s=SKEW + step_s
+        )
         history = fold(history, of_run, seen, later)
         assert decide(of_run, seen, history, later).row == row
 
 
 def test_a_file_from_the_future_does_not_hide_a_stall_for_ever():
     of_run = run(artifacts=("*",))
-    values = facts(attempt=known(attempt(ago_s=9000)), log=known(LogSlice("1:2", 0, BOX_NOW - 5000, 0, b"")), artifacts=known((artifact(ago_s=-(10**7)),)))
+    values = facts(
+        attempt=known(attempt(ago_s=9000)),
+        log=known(LogSlice("1:2", 0, BOX_NOW - 5000, 0, b"")),
+        artifacts=known((artifact(ago_s=-(10**7)),)),
+    )
     history = fold(History(), of_run, probe(values), NOW)
     assert history.advanced_at == BOX_NOW
     later = NOW + 4000
@@ -234,13 +254,22 @@ def test_kills_for_memory_count_since_the_attempt_began():
 def test_what_was_not_read_changes_nothing():
     of_run = run()
     before = fold(History(), of_run, probe(), NOW)
-    after = fold(before, of_run, probe(facts(attempt=MISSING, end=MISSING, log=MISSING, markers=MISSING, artifacts=MISSING)), NOW)
+    after = fold(
+        before,
+        of_run,
+        probe(facts(attempt=MISSING, end=MISSING, log=MISSING, markers=MISSING, artifacts=MISSING)),
+        NOW,
+    )
     assert after == before
     assert fold(before, of_run, probe(runs={}), NOW) == before
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.sampled_from([b"Epoch 1/9\n", BEAT, b"", b"half", b"\r 5%|#| 5/100 [0<1]", b"\n"]), max_size=8))
+@given(
+    st.lists(
+        st.sampled_from([b"Epoch 1/9\n", BEAT, b"", b"half", b"\r 5%|#| 5/100 [0<1]", b"\n"]), max_size=8
+    )
+)
 def test_a_history_survives_being_stored(parts):
     story = Story()
     for part in parts:

@@ -117,7 +117,9 @@ def test_a_heartbeat_is_no_line_and_no_step(line):  # R146 D9
     assert (news.lines, news.heartbeats, news.progress, news.last_line, news.bar) == (0, 1, None, None, None)
 
 
-@pytest.mark.parametrize("line", ["Epoch 3/9", "alive_ratio: 3", "heartbeats of the patients: 71", "waiting is over"])
+@pytest.mark.parametrize(
+    "line", ["Epoch 3/9", "alive_ratio: 3", "heartbeats of the patients: 71", "waiting is over"]
+)
 def test_what_is_no_heartbeat(line):
     assert not is_heartbeat(line)
 
@@ -168,7 +170,7 @@ def test_lines_of_the_chain_itself_are_not_the_jobs():
     assert read_news(b"== Epoch 3 ==\n").lines == 1
 
 
-def test_hostile_text_stays_bounded():
+def test_hostile_text_stays_bounded():  # S22
     line = read_news(b"A" * 100_000 + b"\n").last_line
     assert len(line) <= 400
     assert read_news(b"Epoch " + b"9" * 100 + b"/9\n").progress is None

@@ -28,7 +28,9 @@ MIB = 1024 * 1024
 
 
 def section(text, status=0, name="x"):
-    return Section(name, None, status, text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text)
+    return Section(
+        name, None, status, text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+    )
 
 
 def told(reading):
@@ -50,8 +52,13 @@ def part(seen: Reachable, facts, path):
 @pytest.mark.parametrize("path", PROBES, ids=lambda path: path.stem)
 def test_real_answers_read_as_what_they_were(path):
     case = json.loads(path.read_text())
-    sections = [Section(name, of, status, text.encode("utf-8", "surrogateescape")) for name, of, status, text in case["sections"]]
-    of_run = msgspec.structs.replace(run(artifacts=tuple(case["artifacts"])), run_id=case["run_id"], nonce=case["nonce"])
+    sections = [
+        Section(name, of, status, text.encode("utf-8", "surrogateescape"))
+        for name, of, status, text in case["sections"]
+    ]
+    of_run = msgspec.structs.replace(
+        run(artifacts=tuple(case["artifacts"])), run_id=case["run_id"], nonce=case["nonce"]
+    )
     clock = read_clock(next(found for found in sections if found.name == "clock"))
     seen = read_probe(sections, [of_run], at=clock - 2, took_s=0.3)
     assert (seen.box.now, seen.skew_s) == (clock, 2)
@@ -88,24 +95,40 @@ DISKS = {
 @pytest.mark.parametrize("case", DISKS)
 def test_disks(case):  # R48 D11
     blocks, inodes, want = DISKS[case]
-    assert told(read_disks([section(text) for text in blocks], [section(text) for text in inodes], 1.0)) == want
+    assert (
+        told(read_disks([section(text) for text in blocks], [section(text) for text in inodes], 1.0)) == want
+    )
 
 
 def test_a_disk_that_hangs_is_missing_and_not_empty():
-    assert told(read_disks([section("-\n", 124)], [], 1.0)) == "missing: df of disk 1 did not answer in its time"
+    assert (
+        told(read_disks([section("-\n", 124)], [], 1.0)) == "missing: df of disk 1 did not answer in its time"
+    )
 
 
 MEMORY = {
     "v2, max is no limit": ("v2 100 max 3\nmeminfo 1000 400", Memory(600 * 1024, 1000 * 1024, 3)),
     "v2, a limit": ("v2 100 2000 0\nmeminfo 1000 400", Memory(100, 2000, 0)),
-    "v2, the level above is tighter": ("v2 100 2000 0\nv2 900 1000 4\nmeminfo 1000 400", Memory(900, 1000, 4)),
-    "v1 without a limit": ("v1 100 9223372036854771712 2\nmeminfo 1000 400", Memory(600 * 1024, 1000 * 1024, 2)),
+    "v2, the level above is tighter": (
+        "v2 100 2000 0\nv2 900 1000 4\nmeminfo 1000 400",
+        Memory(900, 1000, 4),
+    ),
+    "v1 without a limit": (
+        "v1 100 9223372036854771712 2\nmeminfo 1000 400",
+        Memory(600 * 1024, 1000 * 1024, 2),
+    ),
     "v1, a limit": ("v1 100 2000 1\nmeminfo 1000 400", Memory(100, 2000, 1)),
-    "a limit above the machine is none": ("v1 100 99999999999 0\nmeminfo 1000 400", Memory(600 * 1024, 1000 * 1024, 0)),
+    "a limit above the machine is none": (
+        "v1 100 99999999999 0\nmeminfo 1000 400",
+        Memory(600 * 1024, 1000 * 1024, 0),
+    ),
     "no machine": ("v2 100 max -\nmeminfo - -", Memory(100, None, None)),
     "limit, no machine": ("v2 100 200 -\nmeminfo - -", Memory(100, 200, None)),
     "nothing": ("meminfo - -", "missing: memory: neither a cgroup nor /proc/meminfo could be read"),
-    "junk": ("v2 a b c\nv2 1\nv3 1 2 3\n\0", "missing: memory: neither a cgroup nor /proc/meminfo could be read"),
+    "junk": (
+        "v2 a b c\nv2 1\nv3 1 2 3\n\0",
+        "missing: memory: neither a cgroup nor /proc/meminfo could be read",
+    ),
     "less than free": ("meminfo 100 400", Memory(0, 100 * 1024, None)),
 }
 
@@ -134,7 +157,14 @@ def test_gpus(case):  # R44
     assert told(read_gpus(section(text), 1.0)) == want
 
 
-@pytest.mark.parametrize(("status", "why"), [(127, "is not installed on the box"), (124, "did not answer in its time"), (9, "could not be read (status 9)")])
+@pytest.mark.parametrize(
+    ("status", "why"),
+    [
+        (127, "is not installed on the box"),
+        (124, "did not answer in its time"),
+        (9, "could not be read (status 9)"),
+    ],
+)
 def test_a_gpu_that_was_not_read_is_not_idle(status, why):
     assert told(read_gpus(section("", status), 1.0)) == f"missing: nvidia-smi {why}"
 
@@ -145,7 +175,18 @@ def test_clock_and_uptime():
     assert told(read_uptime(section("1800000000\n"), 1.0)) == "missing: /proc/uptime is not a number"
 
 
-@pytest.mark.parametrize("bad", [None, section("", 0), section("soon"), section("-5"), section("1e9"), section("9" * 40), section("1800000000", 1)])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        None,
+        section("", 0),
+        section("soon"),
+        section("-5"),
+        section("1e9"),
+        section("9" * 40),
+        section("1800000000", 1),
+    ],
+)
 def test_without_a_clock_there_is_no_answer(bad):
     with pytest.raises(ProbeUnreadable):
         read_clock(bad)
@@ -236,7 +277,9 @@ MARKERS = {
 def test_markers(case):  # R62
     count, texts, want = MARKERS[case]
     reading = read_markers(section(count), [section(text) for text in texts], NONCE, 1.0)
-    assert ([marker.stage for marker in reading.value] if isinstance(reading, Known) else told(reading)) == want
+    assert (
+        [marker.stage for marker in reading.value] if isinstance(reading, Known) else told(reading)
+    ) == want
 
 
 def test_a_marker_that_is_a_link_is_refused():
@@ -248,10 +291,16 @@ def test_a_marker_that_is_a_link_is_refused():
     ("text", "want"),
     [
         ("chain=held\nstage=free", Locks(chain_held=True, stage_held=False)),
-        ("chain=free\nstage=unknown", "missing: the locks could not be asked (no flock, python3 or perl, or not plain files)"),
+        (
+            "chain=free\nstage=unknown",
+            "missing: the locks could not be asked (no flock, python3 or perl, or not plain files)",
+        ),
         ("chain=moved\nstage=unknown", "missing: the locks changed hands while we looked"),
         ("", "missing: the locks could not be asked (no flock, python3 or perl, or not plain files)"),
-        ("chain=held", "missing: the locks could not be asked (no flock, python3 or perl, or not plain files)"),
+        (
+            "chain=held",
+            "missing: the locks could not be asked (no flock, python3 or perl, or not plain files)",
+        ),
     ],
 )
 def test_locks(text, want):
@@ -262,7 +311,10 @@ def test_locks(text, want):
     ("text", "want"),
     [
         ("", ()),
-        ("12 lock sh\n13 tag my prog\n14 mark \n", (Alive(12, "lock", "sh"), Alive(13, "tag", "my prog"), Alive(14, "mark", ""))),
+        (
+            "12 lock sh\n13 tag my prog\n14 mark \n",
+            (Alive(12, "lock", "sh"), Alive(13, "tag", "my prog"), Alive(14, "mark", "")),
+        ),
         ("12 guess sh\n", "missing: the processes: a line is malformed"),
         ("x tag sh\n", "missing: the processes: a line is malformed"),
         ("0 tag sh\n", "missing: the processes: a line is malformed"),
@@ -273,15 +325,24 @@ def test_alive(text, want):
 
 
 def test_a_search_that_failed_is_not_nothing():
-    assert told(read_alive(section("", 1), 1.0)) == "missing: the search for processes could not be read (status 1)"
+    assert (
+        told(read_alive(section("", 1), 1.0))
+        == "missing: the search for processes could not be read (status 1)"
+    )
 
 
 LOGS = {
     "new bytes": (b"1:2 30 1800000000 20\nEpoch 3/9\n", (20, b"Epoch 3/9\n")),
     "empty": (b"1:2 0 1800000000 0\n", (0, b"")),
     "no first line": (b"Epoch 3/9", "missing: run.log: its first line is malformed"),
-    "more than there is": (b"1:2 3 1800000000 0\nEpoch", "missing: run.log: more bytes came than the file holds"),
-    "starts behind its end": (b"1:2 3 1800000000 9\n", "missing: run.log: more bytes came than the file holds"),
+    "more than there is": (
+        b"1:2 3 1800000000 0\nEpoch",
+        "missing: run.log: more bytes came than the file holds",
+    ),
+    "starts behind its end": (
+        b"1:2 3 1800000000 9\n",
+        "missing: run.log: more bytes came than the file holds",
+    ),
     "huge figures": (b"1:2 " + b"9" * 30 + b" 1 0\n", "missing: run.log: its first line is malformed"),
 }
 
@@ -290,15 +351,22 @@ LOGS = {
 def test_logs(case):
     content, want = LOGS[case]
     reading = read_log(section(content), 1.0)
-    assert ((reading.value.start, reading.value.data) if isinstance(reading, Known) else told(reading)) == want
+    assert (
+        (reading.value.start, reading.value.data) if isinstance(reading, Known) else told(reading)
+    ) == want
 
 
 def test_artifacts_of_several_globs_are_one_list_newest_first():
     found = read_artifacts([section("30 1 b.pt\n10 1 a b.pt\n"), section("20 5 c.pt\n30 1 b.pt\n")], 2, 1.0)
     assert [item.path for item in found.value] == ["b.pt", "c.pt", "a b.pt"]
     assert told(read_artifacts([section("")], 1, 1.0)) == ()
-    assert told(read_artifacts([section("")], 2, 1.0)) == "missing: the artifacts: not every glob is in the answer"
-    assert told(read_artifacts([section("", 2)], 1, 1.0)) == "missing: the folder of the artifacts is not there"
+    assert (
+        told(read_artifacts([section("")], 2, 1.0))
+        == "missing: the artifacts: not every glob is in the answer"
+    )
+    assert (
+        told(read_artifacts([section("", 2)], 1, 1.0)) == "missing: the folder of the artifacts is not there"
+    )
     assert told(read_artifacts([section("x y z\n")], 1, 1.0)) == "missing: the artifacts: a line is malformed"
 
 
@@ -326,9 +394,12 @@ READERS = (
 
 
 @given(
-    st.one_of(st.binary(max_size=200), st.text(st.sampled_from("0123456789 -:\n=vmaxyesno/%,abcdef\0\x1b٣"), max_size=200).map(str.encode)),
+    st.one_of(
+        st.binary(max_size=200),
+        st.text(st.sampled_from("0123456789 -:\n=vmaxyesno/%,abcdef\0\x1b٣"), max_size=200).map(str.encode),
+    ),
     st.sampled_from([0, 0, 0, 1, 2, 3, 27, 124, 127]),
 )
-def test_no_section_is_too_odd_for_any_reader(content, status):
+def test_no_section_is_too_odd_for_any_reader(content, status):  # S28
     for read in READERS:
         assert isinstance(read(section(content, status)), Known | Missing)

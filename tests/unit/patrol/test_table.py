@@ -35,7 +35,9 @@ from patrol.table import TABLE
 OLD = 4000.0  # seconds: longer than the default stall time
 BEAT = b"[HEARTBEAT 10:00:01]\n"
 SILENT = {"attempt": known(attempt(ago_s=9000)), "log": log(ago_s=OLD)}
-BEATING = History(attempt=1, log_id="1:2", log_offset=100, log_size=100, advanced_at=BOX_NOW - OLD, advanced_by="log")
+BEATING = History(
+    attempt=1, log_id="1:2", log_offset=100, log_size=100, advanced_at=BOX_NOW - OLD, advanced_by="log"
+)
 BEATS = log(BEAT * 9, ago_s=20, start=100)
 SEEN = History(attempt=1, facts_at=NOW - 1860, seen_as="running")
 FAILED = {**GONE, "end": known(end("failed", stage="02-train", rc=3, why="exit"))}
@@ -172,10 +174,16 @@ def test_every_verdict_has_a_sentence_a_command_and_no_hole(row):
         assert text.strip() == text != ""
         assert "None" not in text
         assert "{" not in text
-    assert all(re.match(r"(babysit (patrol|logs|stop|resume|trust|arm)|ssh) ?", command) for command in verdict.next)
+    assert all(
+        re.match(r"(babysit (patrol|logs|stop|resume|trust|arm)|ssh) ?", command) for command in verdict.next
+    )
 
 
 def test_the_table_is_the_only_judge():
     # Health is decided in one place: nobody else in the patrol builds a Verdict.
-    builders = [path.name for path in Path(__import__("patrol").__path__[0]).rglob("*.py") if " Verdict(" in path.read_text()]
+    builders = [
+        path.name
+        for path in Path(__import__("patrol").__path__[0]).rglob("*.py")
+        if " Verdict(" in path.read_text()
+    ]
     assert builders == ["decide.py"]

@@ -1,0 +1,172 @@
+"""Notices: told once, with one event id, whatever dies in between; no receiver holds a tick up; no secret shows."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+import pytest
+from processes import lives, of, pids
+from receiver import receiver
+from waiting import wait_until
+
+SECRET = "canary-hook-7781"
+SPEC = """
+[notify.phone]
+url = "env:PHONE_URL"
+"""
+TICK = ("patrol", "--once", "--json")
+
+
+def _url(hook):
+    return hook.url(f"/{SECRET}")
+
+
+@pytest.fixture
+def phone(night):
+    """A laptop with a receiver's name in its babysit.toml, and the address only in its environment."""
+    laptop, job = night
+    laptop.spec(SPEC)
+    yield laptop, job
+    for pid in _couriers(laptop):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _couriers(laptop):
+    """Couriers and their sending children that work for this laptop's ledger."""
+    mine = [pid for pid in pids() if f"{laptop.state}\0".encode() in of(pid, "cmdline") and lives(pid)]
+    return [pid for pid in mine if b"fleet.notices.courier" in of(pid, "cmdline")]
+
+
+def _failed(laptop, job, url=None):
+    """A run that has failed, and no tick has seen it yet."""
+    env = {"PHONE_URL": url} if url else {}
+    assert laptop.run("arm", "gpu1", job.run, "--", job.waiting("exit 3"), **env).returncode == 0
+    job.up()
+    job.release()
+    job.ended()
+
+
+def _outbox(laptop):
+    """Every row on its way, as the ledger's file has it: (event id, state, tries)."""
+    with sqlite3.connect(f"file:{laptop.state}/ledger.db?mode=ro", uri=True) as ledger:
+        found = ledger.execute("SELECT event_id, state, tries FROM outbox ORDER BY event_id").fetchall()
+    ledger.close()
+    return found
+
+
+def _due_now(laptop):
+    """Let the back-off be over: what a tick half an hour later would find."""
+    with sqlite3.connect(laptop.state / "ledger.db") as ledger:
+        ledger.execute("UPDATE outbox SET due_at = 0 WHERE state = 'due'")
+    ledger.close()
+
+
+@pytest.mark.timeout(90)
+def test_a_failed_run_is_told_once_with_its_title_and_event_id(phone):  # R34 S7
+    laptop, job = phone
+    with receiver() as hook:
+        _failed(laptop, job, _url(hook))
+        assert laptop.run(*TICK, PHONE_URL=_url(hook)).returncode == 20
+        wait_until(lambda: hook.hits, 20, "the notice")
+        assert laptop.run(*TICK, PHONE_URL=_url(hook)).returncode == 20
+        wait_until(lambda: not _couriers(laptop), 20, "the courier leaves")
+        (hit,) = hook.hits
+    (row,) = _outbox(laptop)
+    assert hit.path == f"/{SECRET}"
+    assert hit.json["title"].startswith(f"{job.run} on gpu1: FAILED (") and "status 3" in hit.json["title"]
+    assert hit.json["event"] == row[0] and row[1] == "sent"
+    assert f"next: babysit logs gpu1 {job.run}" in hit.json["message"] and row[0] in hit.json["message"]
+
+
+@pytest.mark.timeout(90)
+def test_a_tick_killed_between_commit_and_courier_is_made_good_by_the_next(phone):  # P8
+    laptop, job = phone
+    with receiver() as hook:
+        _failed(laptop, job)
+        dead = _tick_killed_after_its_commit(laptop, _url(hook))
+        assert dead == -signal.SIGKILL
+        ((event, state, tries),) = _outbox(laptop)
+        assert (state, tries) == ("due", 0) and not hook.hits and not _couriers(laptop)
+        assert laptop.run(*TICK, PHONE_URL=_url(hook)).returncode == 20
+        wait_until(lambda: hook.hits, 20, "the notice")
+        laptop.run(*TICK, PHONE_URL=_url(hook))
+        wait_until(lambda: not _couriers(laptop), 20, "the courier leaves")
+        assert hook.events() == [event]
+
+
+# The tick as it is, in a process that dies the moment it asks for what comes next: the import of the courier.
+_DRIVER = """
+import os, signal, sys
+class Dies:
+    def find_spec(self, name, path=None, target=None):
+        if name == "fleet.notices.courier":
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.meta_path.insert(0, Dies())
+sys.argv = ["babysit", "patrol", "--once"]
+from babysit.entry import main
+main()
+"""
+
+
+def _tick_killed_after_its_commit(laptop, url):
+    words = [sys.executable, "-c", _DRIVER]
+    env = {**laptop.env, "PHONE_URL": url}
+    return subprocess.run(words, env=env, cwd=laptop.home, capture_output=True, timeout=60, check=False).returncode
+
+
+@pytest.mark.timeout(120)
+def test_a_receiver_that_is_down_gets_it_later_with_the_same_event_id(phone):  # R13
+    laptop, job = phone
+    with receiver("500") as hook:
+        _failed(laptop, job, _url(hook))
+        tick = laptop.run(*TICK, PHONE_URL=_url(hook))
+        wait_until(lambda: hook.hits, 20, "the first try")
+        wait_until(lambda: _outbox(laptop)[0][1:] == ("due", 1), 20, "the try is written down as failed")
+        shown = laptop.run("status", PHONE_URL=_url(hook)).stdout
+        assert "not delivered to phone" in shown, shown
+        hook.mode = "ok"
+        for courier in _couriers(laptop):
+            os.kill(courier, signal.SIGKILL)
+        _due_now(laptop)
+        assert laptop.run(*TICK, PHONE_URL=_url(hook)).returncode == tick.returncode == 20
+        wait_until(lambda: _outbox(laptop)[0][1] == "sent", 20, "delivered")
+        assert len(hook.hits) == 2 and len(set(hook.events())) == 1
+
+
+@pytest.mark.timeout(120)
+def test_a_dripping_receiver_delays_no_tick_and_the_secret_is_nowhere(phone):  # S7 S8 S10
+    laptop, job = phone
+    with receiver("drip") as hook:
+        _failed(laptop, job, _url(hook))
+        began = time.monotonic()
+        first = laptop.run(*TICK, PHONE_URL=_url(hook))
+        wall_s = time.monotonic() - began
+        wait_until(lambda: hook.hits, 20, "the notice")
+        second = laptop.run(*TICK, PHONE_URL=_url(hook))
+        # Both ticks are over, and the receiver still drips into the first notice's answer.
+        assert (first.returncode, second.returncode) == (20, 20)
+        assert len(hook.hits) == 1 and _couriers(laptop)
+        assert _outbox(laptop)[0][1:] == ("due", 1)
+        print(f"\na tick with a dripping receiver took {wall_s:.1f} s")
+        every = [of(pid, "cmdline") for pid in pids()]
+        assert not [line for line in every if SECRET.encode() in line]
+        said = first.said + second.said + laptop.run("status").said + laptop.run("handbook", job.run).said
+        assert SECRET not in said
+    for path in [*laptop.state.rglob("*"), *job.run_folder().rglob("*")]:
+        if path.is_file():
+            assert SECRET.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.timeout(90)
+def test_a_reference_that_leads_nowhere_is_said_and_no_tick_fails_of_it(phone):  # S8
+    laptop, job = phone
+    _failed(laptop, job)
+    assert laptop.run(*TICK).returncode == 20
+    wait_until(lambda: _outbox(laptop)[0][2] == 1 and _outbox(laptop)[0][1] == "due", 20, "a try was made")
+    wait_until(lambda: "PHONE_URL" in laptop.run("status").stdout, 20, "what is missing is named")
+    tick = laptop.run(*TICK)
+    assert tick.returncode == 20
+    assert [error["code"] for error in tick.json["errors"]] == ["BS-DELIVERY"]

@@ -1,0 +1,175 @@
+"""The patrol on real boxes: one connection a tick, nobody waits for a frozen box, and what is told is what is."""
+
+import os
+import signal
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from false_boxes import relays, says, serving
+from laptop import Job, Laptop
+from waiting import wait_until
+
+LIMIT_S = 4.0
+
+
+def test_a_quiet_tick_is_one_connection_and_one_channel_however_many_runs(box, laptop):  # R1 R35
+    jobs = [Job(box, f"job{number}") for number in range(5)]
+    for job in jobs:
+        assert laptop.run("arm", "gpu1", job.folder.name, "--", job.waiting()).returncode == 0
+        job.up()
+    laptop.patrol()
+    for _ in range(2):
+        before = box.traffic()
+        assert len(laptop.patrol()["runs"]) == 5
+        after = box.traffic()
+        assert after.connections - before.connections == 1
+        assert after.sessions - before.sessions == 1
+    for job in jobs:
+        job.release()
+
+
+def test_a_quiet_tick_writes_one_file_on_the_box(laptop, job):  # R58
+    laptop.run("arm", "gpu1", "train", "--", job.waiting())
+    job.up()
+    laptop.patrol()
+
+    def tree():
+        top = job.box.home
+        return {
+            str(path.relative_to(top)): path.stat().st_mtime_ns for path in top.rglob("*") if path.is_file()
+        }
+
+    before = tree()
+    laptop.patrol()
+    changed = {name for name, stamp in tree().items() if before.get(name) != stamp}
+    assert {Path(name).name for name in changed} == {"visited"}
+    job.release()
+
+
+def test_a_run_killed_without_a_record_is_seen_as_gone(laptop, job):  # D1 R16 R34
+    laptop.run("arm", "gpu1", "train", "--", job.waiting())
+    job.up()
+    assert laptop.health("train") in ("starting", "running")
+    chain = int(job.record("attempt")["pid"])
+    job.box.run(f"kill -9 {chain} {job.pid()}; pkill -9 -f supervise; true")
+    wait_until(
+        lambda: f" {job.pid()} " not in job.box.run("ps -e -o pid= | tr '\\n' ' '").stdout,
+        10,
+        "the job is gone",
+    )
+    assert laptop.health("train") == "vanished"
+
+
+def test_a_reboot_is_told_from_a_crash(laptop, job):  # R34
+    laptop.run("arm", "gpu1", "train", "--", job.waiting())
+    job.up()
+    laptop.patrol()
+    job.box.reboot()
+    found = laptop.patrol()["runs"][0]
+    assert (found["health"], found["row"]) == ("interrupted", "R-INTERRUPT-1")
+    assert found["next"] == ["babysit resume train --yes"]
+
+
+def test_a_box_that_is_away_says_nothing_about_the_job(laptop, job):  # R12 P2
+    laptop.run("arm", "gpu1", "train", "--", job.waiting())
+    job.up()
+    laptop.patrol()
+    job.box.drop_sshd()
+    found = laptop.patrol()
+    assert (found["exit_code"], found["runs"][0]["health"]) == (11, "unreachable")
+    screen = laptop.run("patrol", "--once").stdout
+    assert "last seen" in screen and "console" in screen
+    job.box.raise_sshd()
+    assert laptop.health("train") == "running"
+    job.release()
+
+
+SPEC = """
+    [box.gpu1]
+    host = "gpu1"
+    [run.train]
+    stall_after_s = 3
+    start_grace_s = 1
+    artifacts = ["job/ckpt*"]
+    [[run.train.stages]]
+    name = "train"
+    command = '''{command}'''
+"""
+BEATS = 'n=0; while [ ! -e $W/go ]; do n=$((n+1)); echo "[HEARTBEAT 12:00:$n] still running"; sleep 0.2; done'
+SAVES = "n=0; while [ ! -e $W/go ]; do n=$((n+1)); echo $n > $W/ckpt$((n % 3)); sleep 0.2; done"
+
+
+def settle_for(laptop: Laptop, seconds: float) -> list[str]:
+    """Healths seen by ticks over that time."""
+    seen, until = [], time.monotonic() + seconds
+    while time.monotonic() < until:
+        seen.append(laptop.health("train"))
+    return seen
+
+
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize(
+    ("loop", "last"), [(BEATS, "stalled"), (SAVES, "running")], ids=["heartbeats", "checkpoints"]
+)
+def test_a_hang_with_heartbeats_stalls_and_a_silent_log_with_checkpoints_does_not(
+    loop, last, laptop, job
+):  # R98 D9
+    laptop.spec(SPEC.format(command=job.command(loop)))
+    assert laptop.run("arm", "gpu1", "train").returncode == 0
+    job.up()
+    seen = settle_for(laptop, 7)
+    assert seen[-1] == last, seen
+    assert last == "stalled" or "stalled" not in seen
+    job.release()
+
+
+@pytest.mark.timeout(120)
+def test_frozen_boxes_cost_their_limit_and_the_others_nothing(tmp_path, make_box):  # R3 P5
+    healthy, frozen, asleep = make_box("gpu1"), make_box("gpu2"), make_box("gpu3")
+    with ExitStack() as stack:
+        stages = {
+            "banner": stack.enter_context(serving(says(b""))),
+            "kex": stack.enter_context(serving(relays(frozen.port, 300, "stall"))),
+            "answer": stack.enter_context(serving(relays(frozen.port, 3500, "stall"))),
+        }
+        laptop = Laptop(tmp_path / "laptop", (healthy, frozen, asleep))
+        boxes = "".join(
+            f"[box.{name}]\nhost = '127.0.0.1'\nport = {port}\nuser = 'dev'\nidentity = '{frozen.key}'\nlimit_s = {LIMIT_S}\n"
+            for name, port in stages.items()
+        )
+        boxes += f"[box.gpu3]\nlimit_s = {LIMIT_S}\n"
+        jobs = {name: Job(frozen, f"job-{name}") for name in stages}
+        straight = "".join(
+            f"[box.{name}]\nhost = '127.0.0.1'\nport = {frozen.port}\nuser = 'dev'\nidentity = '{frozen.key}'\n"
+            for name in jobs
+        )
+        (laptop.home / ".ssh/known_hosts").write_text("\n".join((*frozen.known_hosts_lines, "")))
+        laptop.spec(straight)
+        for name, job in jobs.items():
+            done = laptop.run("arm", name, f"run-{name}", "--", job.waiting())
+            assert done.returncode == 0, done.said
+        well, slept = Job(healthy), Job(asleep)
+        assert laptop.run("arm", "gpu3", "run-gpu3", "--", slept.waiting()).returncode == 0
+        assert laptop.run("arm", "gpu1", "well", "--", well.waiting()).returncode == 0
+        well.up()
+        laptop.spec(boxes)
+        # The box freezes each session of its own accord, right after the login.
+        (asleep.home / ".bashrc").write_text("kill -STOP $PPID\n")
+        began = time.monotonic()
+        found = {run["run"]: run for run in laptop.patrol()["runs"]}
+        took_s = time.monotonic() - began
+        for pid in asleep.session_pids():
+            os.kill(pid, signal.SIGCONT)
+        assert found["well"]["health"] in ("starting", "running")
+        assert {found[f"run-{name}"]["health"] for name in (*jobs, "gpu3")} == {"unreachable"}
+        print(f"tick with 4 frozen boxes and one healthy: {took_s:.1f} s, limit {LIMIT_S} s a box")
+        assert took_s < LIMIT_S + 6
+        # Nothing of us is left on the box but its own jobs.
+        for each in (frozen, asleep):
+            wait_until(lambda box=each: not box.session_pids(), 30, f"the sessions of {each.name} are gone")
+        rest = " ".join((*frozen.processes().values(), *asleep.processes().values()))
+        assert "babysit-frame" not in rest and "dd ibs=1" not in rest
+        for job in (*jobs.values(), well, slept):
+            job.release()
