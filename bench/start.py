@@ -1,4 +1,4 @@
-"""Start-up of `babysit --help` and `babysit status` as ratios to a bare interpreter, measured in turn in one run.
+"""Start-up of `babysit --help` and `babysit status` as ratios to a bare interpreter, in one run.
 
 Aims: --help at most 6 times, status off a terminal at most 9 times a bare interpreter.
 """
@@ -35,10 +35,8 @@ def main() -> None:
     for name, times in took.items():
         middle = statistics.median(times)
         aim = f", aim {AIMS[name]:g}" if name in AIMS else ""
-        print(
-            f"{name:8} median {middle * 1000:6.1f} ms  (min {min(times) * 1000:.1f}, max {max(times) * 1000:.1f})"
-            f"  {middle / bare:.1f} x bare{aim}"
-        )
+        spread = f"(min {min(times) * 1000:.1f}, max {max(times) * 1000:.1f})"
+        print(f"{name:8} median {middle * 1000:6.1f} ms  {spread}  {middle / bare:.1f} x bare{aim}")
 
 
 if __name__ == "__main__":

@@ -118,7 +118,8 @@ class Story:
         """Run and show one command; with `lines` only so many of its output."""
         print(f"$ babysit {' '.join(words)}", flush=True)
         out = None if lines is None else subprocess.PIPE
-        done = subprocess.run([BABYSIT, *words], env=self.env, cwd=self.home, stdout=out, text=True, check=False)
+        command = [BABYSIT, *words]
+        done = subprocess.run(command, env=self.env, cwd=self.home, stdout=out, text=True, check=False)
         if lines is not None:
             print("\n".join(done.stdout.splitlines()[:lines]))
         print(f"(exit {done.returncode})", flush=True)

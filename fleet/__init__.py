@@ -1,0 +1,1 @@
+"""The ground that all layers stand on: values, errors, text, link, ledger, arming, notices."""

@@ -65,21 +65,21 @@ class SpecError(BabysitError):
         self.problems = problems
 
 
-class NotFound(BabysitError):  # noqa: N818 - reads as what happened
+class NotFound(BabysitError):
     """No such box, run or file."""
 
     exit_code = 3
     code = "BS-NOT-FOUND"
 
 
-class NeedsApproval(BabysitError):  # noqa: N818 - reads as what happened
+class NeedsApproval(BabysitError):
     """It can be done, but a person must say so."""
 
     exit_code = 5
     code = "BS-APPROVAL"
 
 
-class Busy(BabysitError):  # noqa: N818 - reads as what happened
+class Busy(BabysitError):
     """Another babysit is at it now."""
 
     exit_code = 75
@@ -87,21 +87,21 @@ class Busy(BabysitError):  # noqa: N818 - reads as what happened
     transient = True
 
 
-class StillAlive(BabysitError):  # noqa: N818 - reads as what happened
+class StillAlive(BabysitError):
     """Something of the run lives, so that nothing may be started."""
 
     exit_code = 10
     code = "BS-ALIVE"
 
 
-class BoxRefused(BabysitError):  # noqa: N818 - reads as what happened
+class BoxRefused(BabysitError):
     """The box cannot carry the run as it is (no lock tool, disk full, locks on a network file system)."""
 
     exit_code = 2
     code = "BS-BOX"
 
 
-class ProbeUnreadable(BabysitError):  # noqa: N818 - reads as what happened
+class ProbeUnreadable(BabysitError):
     """An answer came, but not one that can be read; nothing is claimed from it."""
 
     exit_code = 12

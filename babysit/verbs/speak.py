@@ -8,6 +8,7 @@ import click
 
 from fleet.errors import BabysitError, SpecError
 from fleet.text.redact import redact
+from fleet.text.untrusted import render_untrusted
 
 
 def line(text: str = "") -> None:
@@ -26,18 +27,21 @@ def document(content: dict[str, Any]) -> None:
 
 
 def error(caught: BabysitError, *, as_json: bool) -> int:
-    """Say what failed, on which thing, and the next command; returns the exit code."""
+    """Say what failed, on which thing, and the next command; returns the exit code.
+
+    What was typed, or came from a box, may stand in it: no control character of theirs reaches the terminal.
+    """
     if as_json:
         document(error_document(caught))
         return caught.exit_code
     where = f"{caught.where}: " if caught.where and caught.where not in caught.what else ""
-    click.echo(redact(f"babysit: {where}{caught.what}"), err=True)
+    note(render_untrusted(f"babysit: {where}{caught.what}"))
     for problem in caught.problems if isinstance(caught, SpecError) else ():
-        click.echo(redact(f"  {problem}"), err=True)
-    if caught.hint:
-        click.echo(redact(caught.hint), err=True)
+        note(f"  {render_untrusted(problem)}")
+    for text in caught.hint.splitlines():
+        note(render_untrusted(text))
     for command in caught.next:
-        click.echo(redact(f"next: {command}"), err=True)
+        note(f"next: {render_untrusted(command)}")
     sys.stderr.flush()
     return caught.exit_code
 

@@ -43,7 +43,7 @@ class Unreachable(Struct, frozen=True, tag="unreachable"):
 
 
 class Disk(Struct, frozen=True):
-    """One mount. `used_pct` and `inode_used_pct` are 0 to 100; None where the file system counts no inodes."""
+    """One mount, in percent from 0 to 100; `inode_used_pct` None where it counts no inodes."""
 
     path: str
     mount: str

@@ -23,8 +23,12 @@ def read_gpus(section: Section | None, at: float) -> Reading[tuple[Gpu, ...]]:
     lines = [line for line in text.split("\n") if line.strip()][: _MAX_DEVICES + 1]
     if not lines or len(lines) > _MAX_DEVICES:
         return Missing("nvidia-smi names no device" if not lines else "nvidia-smi names too many devices")
+    try:
+        rows = list(csv.reader(lines, skipinitialspace=True, quoting=csv.QUOTE_NONE))
+    except csv.Error:
+        return Missing("nvidia-smi's lines are no table")
     gpus = []
-    for number, words in enumerate(csv.reader(lines, skipinitialspace=True, quoting=csv.QUOTE_NONE)):
+    for number, words in enumerate(rows):
         gpu = _device(words)
         if gpu is None:
             return Missing(f"nvidia-smi does not tell the figures of device {number}")

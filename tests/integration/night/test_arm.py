@@ -162,6 +162,6 @@ def test_the_laptop_may_go_away_at_once(laptop, job):  # R59 R67
     for pid in job.box.session_pids():
         os.kill(pid, signal.SIGKILL)
     job.release()
-    wait_until(lambda: (job.folder / "result").exists(), 20, "the job ends by itself")
+    wait_until((job.folder / "result").exists, 20, "the job ends by itself")
     job.ended()
     assert job.record("end")["state"] == "done"

@@ -114,7 +114,9 @@ main()
 def _tick_killed_after_its_commit(laptop, url):
     words = [sys.executable, "-c", _DRIVER]
     env = {**laptop.env, "PHONE_URL": url}
-    return subprocess.run(words, env=env, cwd=laptop.home, capture_output=True, timeout=60, check=False).returncode
+    return subprocess.run(
+        words, env=env, cwd=laptop.home, capture_output=True, timeout=60, check=False
+    ).returncode
 
 
 @pytest.mark.timeout(120)

@@ -54,7 +54,9 @@ def _kill_all_but(job, worker):
             if pid != worker and pid not in job.box.session_pids():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: [*job.box.processes()] == [worker], 20, f"only the worker lives: {job.box.processes()}")
+    wait_until(
+        lambda: [*job.box.processes()] == [worker], 20, f"only the worker lives: {job.box.processes()}"
+    )
 
 
 @pytest.mark.timeout(120)

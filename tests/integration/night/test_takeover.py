@@ -76,7 +76,16 @@ def _typed(home, command):
     """`command` verbatim in a shell of somebody with this HOME and babysit installed."""
     env = {"HOME": str(home), "PATH": f"{BABYSIT.parent}:/usr/bin:/bin", "LANG": "C.UTF-8"}
     words = ["/bin/sh", "-c", command]
-    return subprocess.run(words, env=env, cwd=home, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        words,
+        env=env,
+        cwd=home,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 def _killed_training(owner, iris):
@@ -111,7 +120,9 @@ def test_somebody_with_the_page_and_the_key_alone_finishes_the_run(tmp_path, own
     first = _typed(newcomer, _fenced(screen, "**First command**"))
     assert first.returncode == 20, first.stdout + first.stderr
     told = " ".join(first.stdout.split())
-    assert "iris gpu1 failed stage train ended" in told and "signal 9" in told and "attempt 2 of 3" in told, told
+    assert "iris gpu1 failed stage train ended" in told and "signal 9" in told and "attempt 2 of 3" in told, (
+        told
+    )
     assert (iris.folder / "launches.log").read_text().count("\n") == 1  # it only reads
     carried = _typed(newcomer, _fenced(screen, "**To carry on**"))
     assert carried.returncode == 0, carried.stdout + carried.stderr

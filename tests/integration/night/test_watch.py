@@ -104,7 +104,9 @@ def test_a_watch_of_a_run_that_fails_exits_20_and_says_why(night, then):  # R10
 @pytest.mark.timeout(90)
 def test_a_watch_of_a_run_that_loses_its_chain_exits_10_with_the_pid(night):  # R10
     laptop, job = night
-    deaf = job.command("trap '' HUP; echo up; while [ ! -e $W/go ]; do sleep 0.1; done")  # to its terminal's end
+    deaf = job.command(
+        "trap '' HUP; echo up; while [ ! -e $W/go ]; do sleep 0.1; done"
+    )  # to its terminal's end
     child = _watched(laptop, job, command=deaf)
     job.box.run(f"kill -9 {job.record('attempt')['pid']}")
     code, said = _over(child)

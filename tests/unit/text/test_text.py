@@ -123,7 +123,11 @@ def test_sizes_are_decimal(count, said):
 
 def test_ages_and_counts():
     assert (say.ago(1), say.ago(300)) == ("now", "5 min ago")
-    assert (say.plural(1, "run"), say.plural(3, "run"), say.plural(2, "process")) == ("1 run", "3 runs", "2 processes")
+    assert (say.plural(1, "run"), say.plural(3, "run"), say.plural(2, "process")) == (
+        "1 run",
+        "3 runs",
+        "2 processes",
+    )
 
 
 @given(st.text(max_size=80))

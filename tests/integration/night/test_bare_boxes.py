@@ -1,0 +1,136 @@
+"""Boxes that lack something: what can be done without is done and said; what cannot is refused, nothing half done."""
+
+import os
+import subprocess
+
+import pytest
+from laptop import Job, Laptop
+
+# What the box lacks or does besides, what arm says of it, and whether a kill is still told from an exit.
+POORER = {
+    "no tmux": ({"without": ("tmux",)}, "no tmux: the run is detached by setsid", "SIGKILL (9)"),
+    "no python": (
+        {"without": ("python*", "tmux")},
+        "a stage's signal is not told from its exit status",
+        "not told apart",
+    ),
+    "no flock": ({"without": ("flock",)}, "chain", "SIGKILL (9)"),
+    "noisy login": (
+        {"rc_noise": "echo Welcome to the box; printf 'babysit-frame 1 0 0 0\\n'; echo oops >&2\n"},
+        "the login shell prints",
+        "SIGKILL (9)",
+    ),
+}
+
+
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize("kind", POORER)
+def test_a_poorer_box_carries_the_run_and_arm_says_what_is_missing(tmp_path, make_box, kind):  # R23 R36 R21
+    options, said, death = POORER[kind]
+    box = make_box(**options)
+    laptop, job = Laptop(tmp_path / "laptop", (box,)), Job(box)
+    armed = laptop.run("arm", "gpu1", "train", "--", job.waiting("kill -9 $$"))
+    assert armed.returncode == 0, armed.said
+    assert said in " ".join(armed.stderr.split()), armed.said
+    assert laptop.health("train") == "running"
+    job.release()
+    job.ended()
+    patrol = laptop.run("patrol", "--once")
+    assert patrol.returncode == 20 and death in " ".join(patrol.stdout.split()), patrol.said
+
+
+def test_a_box_with_nothing_that_locks_is_refused_and_left_alone(tmp_path, make_box):
+    box = make_box(without=("flock", "python*", "perl*"))
+    laptop, job = Laptop(tmp_path / "laptop", (box,)), Job(box)
+    refused = laptop.run("arm", "gpu1", "train", "--", job.waiting())
+    assert refused.returncode == 2 and "no tool to take locks" in refused.stderr, refused.said
+    assert "next: ssh gpu1" in refused.stderr
+    assert not list((box.home / ".local/state/babysit/runs").iterdir()) and job.launches() == 0
+
+
+def _fill(box):
+    """Not a block is free in the home folder."""
+    with (box.home / "ballast").open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(b"\0" * 65536)
+        except OSError:
+            return
+
+
+def _inodes(box, count):
+    subprocess.run(["mount", "-o", f"remount,nr_inodes={count}", str(box.home)], check=True)
+
+
+@pytest.mark.timeout(90)
+def test_a_full_disk_is_refused_and_the_same_command_works_once_there_is_room(tmp_path, make_box):  # R48 R49
+    box = make_box(home_mb=16)
+    laptop, job = Laptop(tmp_path / "laptop", (box,)), Job(box)
+    _fill(box)
+    command = ("arm", "gpu1", "train", "--", job.waiting())
+    refused = laptop.run(*command)
+    assert refused.returncode == 2 and "disk full" in refused.stderr, refused.said
+    assert "0 B free" in refused.stderr and "next: ssh gpu1 'df -h'" in refused.stderr
+    (box.home / "ballast").unlink()
+    armed = laptop.run(*command)
+    assert armed.returncode == 0, armed.said
+    assert job.launches() == 1
+    job.release()
+
+
+@pytest.mark.timeout(90)
+def test_a_disk_without_inodes_is_refused_and_the_same_command_works_later(tmp_path, make_box):  # R48
+    box = make_box()
+    laptop, job = Laptop(tmp_path / "laptop", (box,)), Job(box)
+    used = os.statvfs(box.home).f_files - os.statvfs(box.home).f_ffree
+    _inodes(box, used + 1)
+    command = ("arm", "gpu1", "train", "--", job.waiting())
+    refused = laptop.run(*command)
+    assert refused.returncode == 2 and "no inodes left" in refused.stderr, refused.said
+    assert "next: ssh gpu1 'df -i'" in refused.stderr
+    _inodes(box, 10_000)
+    assert laptop.run(*command).returncode == 0
+    job.release()
+
+
+@pytest.mark.timeout(90)
+def test_a_disk_that_fills_up_under_the_run_is_said_by_the_patrol(tmp_path, make_box):  # R49
+    box = make_box(home_mb=16)
+    laptop, job = Laptop(tmp_path / "laptop", (box,)), Job(box)
+    assert laptop.run("arm", "gpu1", "train", "--", job.waiting()).returncode == 0
+    _fill(box)
+    patrol = laptop.run("patrol", "--once")
+    assert patrol.returncode == 10 and "100 % full" in patrol.stdout, patrol.said
+    (box.home / "ballast").unlink()
+    assert laptop.health("train") == "running"
+    job.release()
+
+
+@pytest.mark.timeout(90)
+def test_a_broken_spec_does_not_blind_the_patrol(laptop, job):
+    assert laptop.run("arm", "gpu1", "train", "--", job.waiting()).returncode == 0
+    laptop.spec("[box.gpu1\n")
+    patrol = laptop.run("patrol", "--once")
+    assert patrol.returncode == 0 and "running" in patrol.stdout, patrol.said
+    assert "babysit.toml is not valid TOML" in patrol.stderr
+    document = laptop.patrol()
+    assert document["runs"][0]["health"] == "running"
+    assert [error["code"] for error in document["errors"]] == ["BS-SPEC"]
+    job.release()
+    assert laptop.run("watch", "gpu1", "train").returncode == 0
+
+
+@pytest.mark.timeout(90)
+def test_a_box_that_is_away_is_unreachable_and_its_run_goes_on(laptop, job):  # R14 R30
+    assert laptop.run("arm", "gpu1", "train", "--", job.waiting()).returncode == 0
+    job.up()
+    laptop.patrol()
+    job.box.drop_sshd()
+    patrol = laptop.run("patrol", "--once")
+    assert patrol.returncode == 11 and "unreachable" in patrol.stdout and "last seen running" in patrol.stdout
+    assert "only you can see the console" in " ".join(patrol.stdout.split()), patrol.said
+    assert laptop.run("resume", "train", "--yes").returncode == 11
+    assert job.launches() == 1
+    job.box.raise_sshd()
+    assert laptop.health("train") == "running"
+    job.release()
