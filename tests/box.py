@@ -344,7 +344,7 @@ class PlainBox(Sshd):
     def _launch(self) -> subprocess.Popen[bytes]:
         self._configure(
             str(self.folder),
-            f"SetEnv HOME={self.home}",
+            f"SetEnv HOME={self.home} TMUX_TMPDIR={self.folder}",
             f"AuthorizedKeysFile {self.home}/.ssh/authorized_keys",
             "StrictModes no",
             f"ForceCommand /bin/sh '{self.folder}/enter'",

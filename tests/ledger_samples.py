@@ -59,7 +59,7 @@ def an_event(event_id: str = "ev-1", *, severity: Severity = Severity.PAGE, at: 
 
 
 def a_tick(
-    *events: Event, targets: tuple[TargetSpec, ...] = (HOOK,), at: float = NOON, origin: str = "cron"
+    *events: Event, targets: tuple[TargetSpec, ...] | None = (HOOK,), at: float = NOON, origin: str = "cron"
 ) -> TickRecord:
     return TickRecord(
         at=at,

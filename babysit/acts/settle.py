@@ -81,7 +81,8 @@ def settle(
                 },
                 incidents=msgspec.json.encode(opened),
                 events=tuple(_event(tell, now) for tell in tells),
-                targets=tuple(place.spec.targets.values()),
+                # Called where no spec lies, or a broken one: whoever was to be told yesterday still is.
+                targets=tuple(place.spec.targets.values()) if place.spec.path else None,
             )
         )
     changed = frozenset(v.run_id for v in verdicts if _row(before, v.run_id) != (v.row, v.attempt))

@@ -57,10 +57,10 @@ class _Lazy(click.Group):
 )
 @click.version_option(package_name="babysit", message="babysit %(version)s")
 def cli(**_: Any) -> None:
-    r"""Babysit long jobs on rented GPU boxes over plain SSH.
+    """Babysit long jobs on rented GPU boxes over plain SSH.
 
     \b
       babysit arm gpu1 train -- python train.py    start it; close the laptop
       babysit patrol --once                        how is everything?
       babysit resume                               someone new takes over here
-    """
+    """  # noqa: D301 - click wants the very character

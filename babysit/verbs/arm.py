@@ -14,7 +14,7 @@ from babysit.verbs.patrol import JSON_OPTION, SPEC_OPTION
 @JSON_OPTION
 @SPEC_OPTION
 def arm(*, box: str, run: str, command: tuple[str, ...], again: bool, as_json: bool, spec: str | None) -> int:
-    r"""Start a job on a box so that it finishes by itself.
+    """Start a job on a box so that it finishes by itself.
 
     BOX is a box of babysit.toml or an alias of your ssh_config; RUN is a run of babysit.toml, or any name
     with a command after --. Safe to repeat at every moment: what runs already is not started again.
@@ -23,7 +23,7 @@ def arm(*, box: str, run: str, command: tuple[str, ...], again: bool, as_json: b
       babysit arm gpu1 train
       babysit arm gpu1 train -- python train.py --epochs 90
       babysit arm gpu1 train -- 'cd ~/proj && python train.py | tee out.txt'
-    """
+    """  # noqa: D301 - click wants the very character
     from babysit.acts import arm as act
     from babysit.acts.here import box_named, here, job_named
     from babysit.verbs.screens import armed_document, armed_lines, step_line

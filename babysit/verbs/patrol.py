@@ -44,8 +44,8 @@ def patrol(*, once: bool, as_json: bool, spec: str | None) -> int:
         speak.line(line)
     for error in done.errors:
         speak.note(f"babysit: {error.what}")
-    armed = ", ".join(done.armed) if done.armed else "nothing else is watching (babysit crontab)"
-    speak.line(f"{report.summary(done.verdicts)} · checked in {done.took_s:.1f} s · {armed}")
+    for line in report.closing(done.verdicts, done.took_s, done.armed):
+        speak.line(line)
     return done.exit_code
 
 
@@ -83,9 +83,8 @@ def status(*, as_json: bool) -> int:
     for line in report.status_table(runs, verdicts, rings, fires, now):
         speak.line(line)
     for row in lost:
-        speak.line(
-            f"notice for {row.event.run_id} not delivered to {row.target} ({row.tries} tries): {row.error}"
-        )
+        tries = f"{row.tries} tries" if row.tries != 1 else "1 try"
+        speak.prose(f"notice for {row.event.run_id} not delivered to {row.target} ({tries}): {row.error}")
     return 0
 
 
@@ -113,9 +112,8 @@ def crontab(*, spec: str | None) -> int:
     # In a crontab a bare % ends the command.
     command = " ".join(words).replace("%", "\\%")
     speak.line(f"{','.join(map(str, CRON_MINUTES))} * * * * {command}")
-    speak.note(
-        "next: crontab -e, and paste that line. `babysit status` shows cron as armed once it has fired."
-    )
+    speak.note("next: crontab -e")
+    speak.note("Paste that line there; `babysit status` shows cron as armed once it has fired.")
     if "SSH_AUTH_SOCK" in os.environ:
         speak.note("cron has no ssh agent: the box needs an IdentityFile without a passphrase.")
     return 0

@@ -87,7 +87,7 @@ def _carry_on(place: "Here", run: str | None, grant: int, *, as_json: bool) -> i
         content = report.document((done.verdict,), at=clock.now(), cursor=None, exit_code=code)
         speak.document({**content, "schema": "babysit.resume/1", "started": done.launched is not None})
         return code
-    speak.line(f"{known.run_id} on {known.box.name}: {done.why}")
+    speak.prose(f"{known.run_id} on {known.box.name}: {done.why}")
     for line in report.lines((done.verdict,), clock.now()):
         speak.line(line)
     return code

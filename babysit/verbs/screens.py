@@ -1,5 +1,6 @@
 """What arm, stop and resume print: values to lines, nothing else."""
 
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,22 +14,37 @@ from fleet.text.say import size
 from fleet.text.untrusted import render_untrusted
 from patrol import report
 
+_WIDTH = 80
+
 
 def step_line(box: BoxSpec, name: str, facts: Any) -> Iterator[str]:
     """The lines that tell a person what arming does, as it does it."""
     match name, facts:
         case "preflight", _:
-            yield f"{box.name:<7} asking what is there"
+            yield from _row(box.name, "asking what is there")
         case "intent", (BoxReport() as seen, warned):
-            yield f"{'box':<7} {_box(seen)}"
-            yield from (f"{'note':<7} {warning}" for warning in warned)
+            yield from _row("box", _box(seen))
+            for warning in warned:
+                yield from _row("note", warning)
         case "place", (Run() as run, int() as count, bool() as written):
             how = "sent" if written else "already there"
-            yield f"{'ship':<7} onbox ({size(count)}) {how}"
+            yield from _row("ship", f"onbox ({size(count)}) {how}")
             stages = " && ".join(stage.name for stage in run.spec.stages)
-            yield f"{'chain':<7} {stages}   {run.chain}"
+            yield from _row("chain", f"{stages}   {run.chain}")
         case "verify", Launched() as launched:
-            yield f"{'start':<7} {_start(launched)}"
+            yield from _row("start", _start(launched))
+
+
+def _row(label: str, text: str) -> list[str]:
+    """What is said of one thing, in lines of at most 80 columns; a word is never cut."""
+    return textwrap.wrap(
+        render_untrusted(text),
+        _WIDTH,
+        initial_indent=f"{label:<7} ",
+        subsequent_indent=" " * 8,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _start(launched: Launched) -> str:
@@ -51,7 +67,7 @@ def _box(seen: BoxReport) -> str:
         None if seen.free_bytes is None else f"{size(seen.free_bytes)} free",
         f"clock {seen.skew_s:+.1f} s",
     ]
-    return render_untrusted(" · ".join(part for part in parts if part))
+    return " · ".join(part for part in parts if part)
 
 
 def armed_lines(done: Armed) -> Iterator[str]:

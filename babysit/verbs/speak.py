@@ -2,6 +2,7 @@
 
 import json
 import sys
+import textwrap
 from typing import Any
 
 import click
@@ -14,6 +15,14 @@ from fleet.text.untrusted import render_untrusted
 def line(text: str = "") -> None:
     """One line of result."""
     click.echo(redact(text))
+
+
+def prose(text: str) -> None:
+    """One sentence of result, in lines of at most 80 columns; no word of it is cut."""
+    for wrapped in textwrap.wrap(
+        text, 80, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    ):
+        line(wrapped)
 
 
 def note(text: str) -> None:

@@ -33,11 +33,11 @@ def stop(*, run: str, grace: int, yes: bool, spec: str | None) -> int:
         click.confirm(f"Stop {known.run_id} on {known.box.name}?", abort=True, err=True)
     done = act.stop(place, known, grace_s=grace)
     if done.stopped is None:
-        speak.line(f"{run} was never started on {known.box.name}: there is nothing to stop.")
+        speak.prose(f"{run} was never started on {known.box.name}: there is nothing to stop.")
         return 0
     for ended in done.stopped.ended:
         speak.line(f"ended {render_untrusted(ended)}")
-    speak.line(f"{run} on {known.box.name}: {done.verdict.summary}")
+    speak.prose(f"{run} on {known.box.name}: {done.verdict.summary}")
     for command in done.verdict.next:
         speak.line(f"next: {command}")
     return 0

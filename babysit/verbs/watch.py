@@ -41,7 +41,7 @@ def watch(*, box: str, run: str, hours: float, supersede: bool, as_json: bool, s
         content = report.document(verdicts, at=clock.now(), cursor=None, exit_code=done.exit_code)
         speak.document({**content, "schema": "babysit.watch/1", "reason": done.reason})
         return done.exit_code
-    speak.line(f"{run} on {box}: {done.reason} (exit {done.exit_code})")
+    speak.prose(f"{run} on {box}: {done.reason} (exit {done.exit_code})")
     for command in done.verdict.next if done.verdict else ():
         speak.line(f"next: {command}")
     return done.exit_code

@@ -44,7 +44,8 @@ class TickRecord(Struct, frozen=True):
     """All that one tick leaves behind, committed as one. `took_s` is its length, `origin` who started it.
 
     `histories` (run id -> JSON) and `incidents` (JSON) belong to the patrol: kept, not understood.
-    `targets` receive the events whose severity they are `on`.
+    `targets` receive the events whose severity they are `on`; None: nobody said, so those of the last tick
+    that was told still hold.
     """
 
     at: float
@@ -55,7 +56,7 @@ class TickRecord(Struct, frozen=True):
     histories: dict[str, bytes]
     incidents: bytes
     events: tuple[Event, ...] = ()
-    targets: tuple[TargetSpec, ...] = ()
+    targets: tuple[TargetSpec, ...] | None = None
 
 
 class TickRow(Struct, frozen=True):

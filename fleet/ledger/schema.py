@@ -41,6 +41,9 @@ MIGRATIONS: tuple[str, ...] = (
         id INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT NOT NULL, identity TEXT NOT NULL,
         deadline REAL NOT NULL, at REAL NOT NULL);
     """,
+    """
+    CREATE TABLE target (name TEXT PRIMARY KEY, content BLOB NOT NULL);
+    """,
 )
 VERSION = len(MIGRATIONS)
 

@@ -1,7 +1,10 @@
 """What ticks leave behind: one commit each, and what the next tick starts from."""
 
+from collections.abc import Iterable
+
 from fleet.ledger.rows import Event, TickRecord, TickRow
 from fleet.ledger.store import Store, encode
+from fleet.model.spec import TargetSpec
 from fleet.model.verdict import Verdict
 
 
@@ -37,11 +40,25 @@ class Ticks:
                     "INSERT OR REPLACE INTO history (run_id, content) VALUES (?, ?)", run_id, content
                 )
             self._store.change("INSERT OR REPLACE INTO incidents (id, content) VALUES (1, ?)", tick.incidents)
+            targets = self._targets(tick.targets)
             for event in tick.events:
-                self._queue(event, contents.get(event.run_id), tick)
+                self._queue(event, contents.get(event.run_id), targets)
         return cursor
 
-    def _queue(self, event: Event, verdict: bytes | None, tick: TickRecord) -> None:
+    def _targets(self, told: tuple[TargetSpec, ...] | None) -> tuple[TargetSpec, ...]:
+        """The targets that hold: those just told, which are remembered, else the remembered ones."""
+        kept = self._store.rows("SELECT content FROM target ORDER BY name")
+        known = tuple(self._store.decode(content, TargetSpec) for (content,) in kept)
+        if told is None or set(told) == set(known):
+            return known
+        self._store.change("DELETE FROM target")
+        for target in told:
+            self._store.change(
+                "INSERT INTO target (name, content) VALUES (?, ?)", target.name, encode(target)
+            )
+        return told
+
+    def _queue(self, event: Event, verdict: bytes | None, targets: Iterable[TargetSpec]) -> None:
         self._store.change(
             "INSERT INTO event (event_id, run_id, kind, severity, at, title, body, verdict)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
@@ -54,7 +71,7 @@ class Ticks:
             event.body,
             verdict,
         )
-        for target in tick.targets:
+        for target in targets:
             if event.severity in target.on:
                 self._store.change(
                     "INSERT INTO outbox (event_id, target, reference, due_at) VALUES (?, ?, ?, ?)"

@@ -114,7 +114,7 @@ def test_pages_damaged_in_the_middle_are_said(tmp_path):
         ledger.runs.all()
 
 
-def test_a_newer_ledger_is_read_but_not_written(tmp_path):  # D9
+def test_a_newer_ledger_is_read_but_not_written(tmp_path):
     with Ledger.open(tmp_path, write=True) as ledger:
         ledger.runs.put(a_run())
         ledger._store.change("PRAGMA user_version = 99")

@@ -64,6 +64,15 @@ def test_an_event_goes_to_the_targets_that_take_its_severity(ledger, severity, t
     assert sorted(row.target for row in ledger.outbox.undelivered()) == told
 
 
+def test_a_tick_that_knows_no_spec_tells_whom_the_last_one_told(ledger):  # P3
+    ledger.ticks.commit(a_tick(targets=TARGETS))
+    ledger.ticks.commit(a_tick(an_event("ev-1"), targets=None))
+    assert sorted(row.target for row in ledger.outbox.undelivered()) == ["chat", "phone"]
+    ledger.ticks.commit(a_tick(targets=()))
+    ledger.ticks.commit(a_tick(an_event("ev-2"), targets=None))
+    assert {row.event.event_id for row in ledger.outbox.undelivered()} == {"ev-1"}
+
+
 def test_the_same_event_id_is_queued_once_for_a_target(ledger):  # P4
     for at in (NOON, NOON + 60):
         ledger.ticks.commit(a_tick(an_event(), an_event(at=at), at=at))

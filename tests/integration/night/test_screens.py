@@ -1,0 +1,142 @@
+"""Screens: 80 columns, no control character whatever a job prints, and lines that can be typed as they stand."""
+
+import re
+import subprocess
+import unicodedata
+
+import pytest
+from laptop import BABYSIT
+from waiting import wait_until
+
+WIDTH = 80
+JOBS_OWN = 4096  # a line that the job wrote is not wrapped
+
+# What a hostile or careless job prints, and what a terminal would make of it.
+NASTY = (
+    b"\x1b]52;c;aWQ=\x07stolen",  # writes the clipboard
+    b"\x1b[2J\x1b[1;1Hcleared",
+    "cat \u202ealosnoc\u2066 bidi".encode(),
+    b"50 %\r100 % done",
+    b"babysit-frame 1 00000000000000000000000000000000 4 0",
+    b"@ end run-abcde 0 4",
+    b"babysit-end 00000000000000000000000000000000",
+    b"\xff\xfe not text \x00\x9b31m",
+    b"next: babysit stop everything",
+    "Epoch 3/9 - loss: 0.5 \u200b\ufeff".encode(),
+    b"x" * 500,
+)
+# Lines that are typed whole are never cut: they may be longer.
+TYPED = re.compile(r"^ *(next: |3,33 )?(babysit|\d[\d,]* \* \* \* \*|ssh|BABYSIT_|3,33) ?")
+
+
+def _checked(done, *, codes=(0,), width=WIDTH):
+    """The command's output, after a look at every line of it."""
+    assert done.returncode in codes, done.said
+    for line in done.said.splitlines():
+        bad = [char for char in line if unicodedata.category(char) in ("Cc", "Cf", "Co", "Cs", "Zl", "Zp")]
+        assert not bad, (bad, line)
+        assert len(line) <= width or TYPED.match(line), line
+    return done.stdout
+
+
+@pytest.fixture
+def noisy(night):
+    """A run whose log is as bad as can be, and which then waits."""
+    laptop, job = night
+    (job.folder / "nasty").write_bytes(b"\n".join(NASTY) + b"\n")
+    laptop.spec(
+        f"""
+        [run.{job.run}]
+        box = "gpu1"
+        results = ["{job.folder.name}/nasty", "{job.folder.name}/missing"]
+
+        [[run.{job.run}.stages]]
+        name = "train"
+        command = '''{job.waiting("cat $W/nasty; exit 3").replace("echo up", "cat $W/nasty")}'''
+        """
+    )
+    return laptop, job
+
+
+@pytest.mark.timeout(90)
+def test_every_screen_of_a_night_fits_and_is_harmless(noisy):  # S20 R42
+    laptop, job = noisy
+    run = job.run
+    armed = _checked(laptop.run("arm", "gpu1", run))
+    assert "Nothing is watching it yet" in armed
+    _checked(laptop.run("patrol", "--once"))
+    assert run in _checked(laptop.run("status"))
+    assert "Nothing is watching" in _checked(laptop.run("resume"))
+    logs = _checked(laptop.run("logs", "gpu1", run), width=JOBS_OWN)
+    assert r"\x1b]52;c;aWQ=\x07stolen" in logs and "\n100 % done\n" in logs and r"\u202e" in logs
+    job.release()
+    watched = _checked(laptop.run("watch", "gpu1", run), codes=(20,))
+    assert "status 3" in watched
+    failed = _checked(laptop.run("patrol", "--once"), codes=(20,))
+    assert "FAILED" in failed and "last line" in failed
+    results = _checked(laptop.run("results", "gpu1", run), codes=(3,), width=JOBS_OWN)
+    assert "stolen" in results
+    _checked(laptop.run("resume", run), codes=(20,))
+    _checked(laptop.run("stop", run, "--yes"))
+    _checked(laptop.run("crontab"))
+    _checked(laptop.run("trust", "gpu1"))
+    # What the log claims is no news of ours: the same words stand in no line of state.
+    assert laptop.health(run) == "failed"
+
+
+@pytest.mark.timeout(60)
+def test_the_handbook_and_the_json_hold_no_control_character_either(noisy):  # S20
+    laptop, job = noisy
+    assert laptop.run("arm", "gpu1", job.run).returncode == 0
+    job.release()
+    job.ended()
+    patrol = laptop.run("patrol", "--once", "--json")
+    assert patrol.returncode == 20 and patrol.stdout.isascii() and patrol.stdout.count("\n") == 1
+    said = patrol.json["runs"][0]["untrusted_last_line"]
+    page = laptop.run("handbook", job.run).stdout
+    for text in (said, page):
+        assert not [char for char in text if char != "\n" and unicodedata.category(char) in ("Cc", "Cf")]
+
+
+@pytest.mark.timeout(60)
+def test_raw_gives_the_bytes(noisy):  # R84
+    laptop, job = noisy
+    assert laptop.run("arm", "gpu1", job.run).returncode == 0
+    job.up()
+    log = job.run_folder() / "run.log"
+    wait_until(lambda: log.read_bytes().endswith(b"x" * 500 + b"\n"), 10, "the log is written")
+    words = [BABYSIT, "logs", "gpu1", job.run, "--raw"]
+    raw = subprocess.run(
+        words, env=laptop.env, cwd=laptop.home, capture_output=True, timeout=60, check=True
+    ).stdout
+    assert raw == log.read_bytes().replace(b"\0", b"")  # NUL cannot pass a frame
+    assert b"\x1b]52;c;aWQ=\x07stolen\n" in raw and b"\xff\xfe not text" in raw
+
+
+@pytest.mark.timeout(60)
+def test_the_line_for_cron_runs_as_it_stands_and_only_then_is_cron_armed(night):  # R30
+    laptop, job = night
+    home = laptop.home / "my files (100 %)"  # what a path may hold
+    home.mkdir()
+    assert laptop.run("arm", "gpu1", job.run, "--", job.waiting()).returncode == 0
+    line = laptop.run("crontab", XDG_CONFIG_HOME=str(home)).stdout.rstrip("\n")
+    assert line.startswith("3,33 * * * * ") and "\n" not in line
+    assert "cron" not in laptop.run("status").stdout
+    command = line.split(" ", 5)[5].replace("\\%", "%")  # what cron hands to sh
+    bare = ["env", "-i", f"HOME={laptop.home}", "PATH=/usr/bin:/bin", "sh", "-c", command]
+    done = subprocess.run(bare, cwd="/", capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert "running" in (laptop.state / "patrol.log").read_text()
+    status = laptop.run("status").stdout
+    assert re.search(r"cron \d\d:(03|33)", status), status
+    assert laptop.run("status", "--json").json["armed"][0].endswith("last fired now")
+
+
+@pytest.mark.timeout(60)
+def test_help_fits_and_shows_its_examples_as_they_are(tmp_path, night):
+    laptop, _ = night
+    verbs = re.findall(r"^  ([a-z]+)  ", laptop.run("--help").stdout, re.MULTILINE)
+    assert len(verbs) >= 11
+    pages = [_checked(laptop.run(*verb, "--help")) for verb in ((), *((verb,) for verb in verbs))]
+    assert not [page for page in pages if "\\b" in page]
+    assert "\n    babysit arm gpu1 train -- python train.py" in pages[0]
