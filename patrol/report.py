@@ -59,7 +59,7 @@ def summary(verdicts: Sequence[Verdict]) -> str:
 
 
 def closing(verdicts: Sequence[Verdict], took_s: float, armed: Sequence[str], width: int = 80) -> list[str]:
-    """The last line of a tick: the summary, how long it took, and what else watches; more lines if need be."""
+    """The last line of a tick: the summary, how long it took, what else watches; more lines if need be."""
     watch = armed or ("nothing else is watching (babysit crontab)",)
     return _wrapped("", [summary(verdicts), f"checked in {took_s:.1f} s", *watch], 2, width)
 

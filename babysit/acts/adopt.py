@@ -9,9 +9,10 @@ from babysit.acts.trust import confirm
 from babysit.acts.visit import keep_pin
 from fleet import clock
 from fleet.arming.read_run import FoundRun, read_run
-from fleet.errors import NotFound, UsageError
+from fleet.errors import HostKeyChanged, HostKeyUnknown, NotFound, UsageError
 from fleet.model.run import Run
 from fleet.model.spec import BoxSpec
+from fleet.text.quote import sh
 
 _LIMIT_S = 40.0
 _AT = re.compile(
@@ -49,8 +50,12 @@ def adopt(place: Here, box: BoxSpec, name: str, fingerprint: str | None) -> Run:
     from fleet.link.ssh import connect  # noqa: PLC0415 - as above
 
     with place.ledger() as ledger:
-        pinned = confirm(ledger, box, fingerprint) if fingerprint else None
-        with connect(resolve(box), box_name=box.name, pinned=pinned, limit_s=_LIMIT_S) as link:
+        try:
+            pinned = confirm(ledger, box, fingerprint) if fingerprint else None
+            link = connect(resolve(box), box_name=box.name, pinned=pinned, limit_s=_LIMIT_S)
+        except (HostKeyUnknown, HostKeyChanged) as error:
+            raise _said_again(error, box, name) from None
+        with link:
             found = read_run(link, state_dir=box.state_dir or "-", run_name_or_id=name, limit_s=_LIMIT_S)
             if found is None:
                 raise NotFound(f"no run {name!r} on {box.host}", where=name, next=(f"ssh {box.host}",))
@@ -62,6 +67,17 @@ def adopt(place: Here, box: BoxSpec, name: str, fingerprint: str | None) -> Run:
             ledger.boxes.put(box)
             ledger.runs.put(run)
     return run
+
+
+def _said_again(
+    error: HostKeyUnknown | HostKeyChanged, box: BoxSpec, name: str
+) -> HostKeyUnknown | HostKeyChanged:
+    """The same refusal, with the command that fits an adoption: there is no box of a name to trust yet."""
+    user, port = f"{box.user}@" if box.user else "", f":{box.port}" if box.port else ""
+    command = f"babysit resume {name} --at {sh(f'{user}{box.host}{port}')} --fingerprint {error.away.offered}"
+    again = type(error)(error.away, where=box.host, next=(command,))
+    again.hint = "compare the key with the provider's console first; this may be another machine"
+    return again
 
 
 def run_of(found: FoundRun, box: BoxSpec, *, armed_at: float) -> Run:

@@ -6,7 +6,7 @@ from babysit.acts import armed, handing
 from babysit.acts.here import Here
 from babysit.acts.settle import Settled, finished, hand_on, histories_of, settle
 from babysit.acts.starting import CALL_S, allow, refusal, start
-from babysit.acts.visit import Ask, ask, boxes_of, keep_pin, look_at_all, opened, pinned_key
+from babysit.acts.visit import ask, boxes_of, look_at_runs, opened
 from fleet import clock
 from fleet.arming.start import Launched
 from fleet.model.probe import Reachable
@@ -34,24 +34,10 @@ def take_stock(place: Here, only: Run | None = None, *, limit_s: float = 60.0) -
         before = ledger.ticks.verdicts()
         ask_for = [run for run in runs if only or not finished(before.get(run.run_id))]
         kept = tuple(before[run.run_id] for run in runs if run not in ask_for)
-        histories = histories_of(ledger)
-        boxes = boxes_of(ask_for, place.spec)
-        asks = [
-            Ask(
-                box,
-                tuple(run for run in ask_for if run.box.name == name),
-                histories,
-                pinned_key(ledger, name),
-            )
-            for name, box in boxes.items()
-        ]
-        looks = look_at_all(asks, limit_s=limit_s)
-        for name, found in looks.items():
-            if found.accepted is not None:
-                keep_pin(ledger, name, found.accepted)
-        seen = [(run, looks[run.box.name].probe) for run in ask_for]
+        probes = look_at_runs(ledger, ask_for, place.spec, histories_of(ledger), limit_s=limit_s)
+        seen = [(run, probes[run.box.name]) for run in ask_for]
         settled = settle(place, ledger, seen, origin="resume", began=began, kept=kept)
-        reached = {name for name, found in looks.items() if isinstance(found.probe, Reachable)}
+        reached = {name for name, probe in probes.items() if isinstance(probe, Reachable)}
         waiters = tuple(
             WaiterBelief(
                 pid=int(waiter.identity.partition(" ")[0]),

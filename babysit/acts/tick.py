@@ -1,18 +1,15 @@
 """One tick of the patrol: every box once, side by side, and a line for every run."""
 
-from collections import defaultdict
-
 from msgspec import Struct
 
 from babysit.acts import armed, handing
 from babysit.acts.here import Here
 from babysit.acts.settle import finished, hand_on, histories_of, settle, undelivered
-from babysit.acts.visit import Ask, boxes_of, keep_pin, look_at_all, pinned_key
+from babysit.acts.visit import look_at_runs
 from fleet import clock
 from fleet.errors import BabysitError
 from fleet.ledger.lock import tick_lock
 from fleet.model.probe import Reachable
-from fleet.model.run import Run
 from fleet.model.spec import DEFAULT_TICK_LIMIT_S
 from fleet.model.verdict import Verdict
 
@@ -37,20 +34,11 @@ def tick(place: Here, *, origin: str, limit_s: float = DEFAULT_TICK_LIMIT_S) -> 
         before = ledger.ticks.verdicts()
         kept = tuple(before[run.run_id] for run in runs if finished(before.get(run.run_id)))
         open_runs = [run for run in runs if not finished(before.get(run.run_id))]
-        histories = histories_of(ledger)
-        boxes = boxes_of(open_runs, place.spec)
-        on: defaultdict[str, list[Run]] = defaultdict(list)
-        for run in open_runs:
-            on[run.box.name].append(run)
-        asks = [Ask(boxes[name], tuple(on[name]), histories, pinned_key(ledger, name)) for name in on]
-        looks = look_at_all(asks, limit_s=limit_s)
-        for name, found in looks.items():
-            if found.accepted is not None:
-                keep_pin(ledger, name, found.accepted)
-        seen = [(run, looks[run.box.name].probe) for run in open_runs]
+        probes = look_at_runs(ledger, open_runs, place.spec, histories_of(ledger), limit_s=limit_s)
+        seen = [(run, probes[run.box.name]) for run in open_runs]
         settled = settle(place, ledger, seen, origin=origin, began=began, kept=kept)
         left_s = limit_s - (clock.monotonic() - started)
-        reached = {name for name, found in looks.items() if isinstance(found.probe, Reachable)}
+        reached = {name for name, probe in probes.items() if isinstance(probe, Reachable)}
         handing.rewrite(place, ledger, open_runs, settled, reached=reached, limit_s=left_s)
         hand_on(place, ledger)
         errors = (*undelivered(ledger), *((place.broken,) if place.broken else ()))

@@ -112,6 +112,21 @@ def look(wanted: Ask, *, wait: tuple[str, int] | None = None) -> Look:
         return Look(Unreachable(Cause.RESOLVE, error.what, transient=False, at=clock.now(), took_s=took_s))
 
 
+def look_at_runs(
+    ledger: Ledger, runs: Sequence[Run], spec: Spec, histories: Mapping[str, History], *, limit_s: float
+) -> dict[str, Probe]:
+    """One probe of each box that `runs` are on, by the box's name; keys accepted on the way are pinned."""
+    asks = [
+        Ask(box, tuple(run for run in runs if run.box.name == name), histories, pinned_key(ledger, name))
+        for name, box in boxes_of(runs, spec).items()
+    ]
+    looks = look_at_all(asks, limit_s=limit_s)
+    for name, found in looks.items():
+        if found.accepted is not None:
+            keep_pin(ledger, name, found.accepted)
+    return {name: found.probe for name, found in looks.items()}
+
+
 def look_at_all(
     asks: Sequence[Ask], *, limit_s: float, look: Callable[[Ask], Look] = look
 ) -> dict[str, Look]:

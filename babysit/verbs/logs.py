@@ -78,17 +78,18 @@ def results(*, box: str, run: str, raw: bool, spec: str | None) -> int:
     missing = [file.path for file in found if file.content is None]
     for file in found:
         if file.content is None:
-            speak.note(f"{file.path}: {file.why}")
+            speak.note(render_untrusted(f"{file.path}: {file.why}"))
             continue
         if raw:
             sys.stdout.buffer.write(file.content)
             continue
         if len(found) > 1:
-            speak.line(f"{file.path}:")
+            speak.line(render_untrusted(f"{file.path}:"))
         for line in decode(file.content).removesuffix("\n").split("\n"):
             speak.line(render_untrusted(line))
         if file.size > len(file.content):
-            speak.note(f"{file.path} is {file.size} bytes; only its beginning was fetched")
+            says = f"{file.path} is {file.size} bytes; only its beginning was fetched"
+            speak.note(render_untrusted(says))
     return NotFound.exit_code if missing else 0
 
 
