@@ -6,10 +6,12 @@ import msgspec
 
 from babysit.acts.here import Here
 from babysit.acts.trust import confirm
-from babysit.acts.visit import keep_pin
+from babysit.acts.visit import keep_pin, pinned_key
 from fleet import clock
 from fleet.arming.read_run import FoundRun, read_run
 from fleet.errors import HostKeyChanged, HostKeyUnknown, NotFound, UsageError
+from fleet.ledger.ledger import Ledger
+from fleet.link.hostkeys import HostKey
 from fleet.model.run import Run
 from fleet.model.spec import BoxSpec
 from fleet.text.quote import sh
@@ -60,13 +62,23 @@ def adopt(place: Here, box: BoxSpec, name: str, fingerprint: str | None) -> Run:
             if found is None:
                 raise NotFound(f"no run {name!r} on {box.host}", where=name, next=(f"ssh {box.host}",))
             run = run_of(found, box, armed_at=clock.now())
-            # The name the owner gave the box stands in the run's own spec.
-            box = msgspec.structs.replace(box, name=run.spec.box or box.name)
+            box = _named(place, ledger, box, run, link.host_key)
             run = msgspec.structs.replace(run, box=box)
             keep_pin(ledger, box.name, link.host_key, "fingerprint" if fingerprint else "known_hosts")
             ledger.boxes.put(box)
             ledger.runs.put(run)
     return run
+
+
+def _named(place: Here, ledger: Ledger, box: BoxSpec, run: Run, shown: HostKey) -> BoxSpec:
+    """`box` by the name its owner gave it, unless another box here has that name already."""
+    name = run.spec.box or box.name
+    known = place.spec.boxes.get(name) or ledger.boxes.find(name)
+    if known is None:
+        return msgspec.structs.replace(box, name=name)
+    if pinned_key(ledger, name) == shown:
+        return known  # the very machine, as it is called here
+    return msgspec.structs.replace(box, name=f"{name[:40]}-{run.run_id[-5:]}")
 
 
 def _said_again(
