@@ -37,7 +37,6 @@ from fleet.model.verdict import Verdict
 
 # What an arm does, in this order; a caller is told when each begins.
 STEPS = ("preflight", "intent", "ship", "place", "launch", "verify", "record", "handbook")
-_LIMIT_S = 120.0
 _VERIFY_S = 60.0
 _SUFFIX = "abcdefghjkmnpqrstuvwxyz23456789"
 
@@ -70,7 +69,7 @@ def arm(
     BoxRefused with all reasons, UsageError when the name belongs to another command, LinkError.
     """
     began = clock.now()
-    with place.ledger() as ledger, opened(ledger, box, limit_s=_LIMIT_S) as link:
+    with place.ledger() as ledger, opened(ledger, box) as link:
         step("preflight", None)
         pyz, digest = build_pyz()
         tool = f"onbox-{digest}.pyz"

@@ -68,7 +68,7 @@ def resume(place: Here, run: Run, *, grant: int = 0) -> Resumed:
     began = clock.now()
     with place.ledger() as ledger:
         box = boxes_of((run,), place.spec)[run.box.name]
-        with opened(ledger, box, limit_s=box.limit_s + 2 * CALL_S) as link:
+        with opened(ledger, box) as link:
             seen = ask(link, box.name, (run,), histories_of(ledger))
             proof = resume_proof(run, seen)
             if isinstance(proof, NotNow):

@@ -32,7 +32,7 @@ def stop(place: Here, run: Run, *, grace_s: int = DEFAULT_GRACE_S) -> Ended:
     began = clock.now()
     with place.ledger() as ledger:
         box = boxes_of((run,), place.spec)[run.box.name]
-        with opened(ledger, box, limit_s=box.limit_s + grace_s + 4 * CALL_S) as link:
+        with opened(ledger, box) as link:
             seen = ask(link, box.name, (run,), histories_of(ledger))
             number = _attempt(seen, run)
             if number is None:

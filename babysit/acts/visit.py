@@ -44,9 +44,12 @@ class Look(Struct, frozen=True):
 
 
 @contextmanager
-def opened(ledger: Ledger, box: BoxSpec, *, limit_s: float) -> Iterator[Link]:
-    """An open link to `box`, its key checked and pinned. Raises LinkError, or NotFound."""
-    with _connected(box, pinned_key(ledger, box.name), limit_s) as (link, accepted):
+def opened(ledger: Ledger, box: BoxSpec, *, limit_s: float | None = None) -> Iterator[Link]:
+    """An open link to `box`, its key checked and pinned. Raises LinkError, or NotFound.
+
+    Opening takes `limit_s` at most (None: the box's own); what is asked over the link has its own limits.
+    """
+    with _connected(box, pinned_key(ledger, box.name), limit_s or box.limit_s) as (link, accepted):
         keep_pin(ledger, box.name, accepted)
         yield link
 

@@ -9,6 +9,7 @@ from babysit.verbs.patrol import SPEC_OPTION
 
 _BYTES_A_LINE = 400
 _MOST_BYTES = 200 * 1024
+_RAW = "The bytes as they are, without NULs (they may act on your terminal)."
 _LINES = click.IntRange(1, 10_000)
 
 
@@ -16,7 +17,7 @@ _LINES = click.IntRange(1, 10_000)
 @click.argument("box")
 @click.argument("run")
 @click.option("-n", "--lines", "count", type=_LINES, default=50, show_default=True, help="How many lines.")
-@click.option("--raw", is_flag=True, help="The bytes as they are (they may act on your terminal).")
+@click.option("--raw", is_flag=True, help=_RAW)
 @SPEC_OPTION
 def logs(*, box: str, run: str, count: int, raw: bool, spec: str | None) -> int:
     """Show the end of a run's log.
@@ -32,7 +33,7 @@ def logs(*, box: str, run: str, count: int, raw: bool, spec: str | None) -> int:
     with place.ledger() as ledger:
         known = run_named(ledger, run, box)
         where = boxes_of((known,), place.spec)[known.box.name]
-        with opened(ledger, where, limit_s=where.limit_s) as link:
+        with opened(ledger, where) as link:
             most = min(_MOST_BYTES, max(count * _BYTES_A_LINE, 16 * 1024))
             tail = tail_log(link, state_dir=known.box.state_dir, run_id=known.run_id, max_bytes=most)
     if raw:
@@ -52,7 +53,7 @@ def logs(*, box: str, run: str, count: int, raw: bool, spec: str | None) -> int:
 @click.command()
 @click.argument("box")
 @click.argument("run")
-@click.option("--raw", is_flag=True, help="The bytes as they are (they may act on your terminal).")
+@click.option("--raw", is_flag=True, help=_RAW)
 @SPEC_OPTION
 def results(*, box: str, run: str, raw: bool, spec: str | None) -> int:
     """Print a run's result files as the job wrote them; numbers are not touched.
@@ -73,7 +74,7 @@ def results(*, box: str, run: str, raw: bool, spec: str | None) -> int:
             hint = f'in babysit.toml, under [run.{run}]: results = ["FILE"]'
             raise NotFound(f"run {run!r} names no result files", where=run, hint=hint)
         where = boxes_of((known,), place.spec)[known.box.name]
-        with opened(ledger, where, limit_s=where.limit_s) as link:
+        with opened(ledger, where) as link:
             found = read_files(link, run=known, max_bytes=_MOST_BYTES)
     missing = [file.path for file in found if file.content is None]
     for file in found:

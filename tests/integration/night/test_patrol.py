@@ -11,6 +11,8 @@ from false_boxes import relays, says, serving
 from laptop import Job, Laptop
 from waiting import wait_until
 
+from fleet.ledger.lock import tick_lock
+
 LIMIT_S = 4.0
 
 
@@ -84,6 +86,16 @@ def test_a_box_that_is_away_says_nothing_about_the_job(laptop, job):  # R12 P2
     job.box.raise_sshd()
     assert laptop.health("train") == "running"
     job.release()
+
+
+def test_a_second_tick_at_the_same_time_says_who_is_at_it(laptop):  # R76 P5
+    laptop.patrol()
+    with tick_lock(laptop.state, at=time.time()):
+        began = time.monotonic()
+        second = laptop.run("patrol", "--once")
+        assert second.returncode == 75 and str(os.getpid()) in second.stderr, second.said
+    print(f"refused after {time.monotonic() - began:.2f} s")
+    assert laptop.run("patrol", "--once").returncode == 0
 
 
 SPEC = """

@@ -116,19 +116,19 @@ def test_raw_gives_the_bytes(noisy):  # R84
 @pytest.mark.timeout(60)
 def test_the_line_for_cron_runs_as_it_stands_and_only_then_is_cron_armed(night):  # R30
     laptop, job = night
-    home = laptop.home / "my files (100 %)"  # what a path may hold
-    home.mkdir()
+    state = laptop.home / "my files (100 %)"  # what a path may hold
+    laptop.env["XDG_STATE_HOME"] = str(state)
+    laptop.spec("[box.gpu1]\nlimit_s = 15.0\n")
     assert laptop.run("arm", "gpu1", job.run, "--", job.waiting()).returncode == 0
-    line = laptop.run("crontab", XDG_CONFIG_HOME=str(home)).stdout.rstrip("\n")
-    assert line.startswith("3,33 * * * * ") and "\n" not in line
-    assert "cron" not in laptop.run("status").stdout
+    line = laptop.run("crontab").stdout.rstrip("\n")
+    assert line.startswith("3,33 * * * * ") and "\n" not in line and "--spec" in line
     command = line.split(" ", 5)[5].replace("\\%", "%")  # what cron hands to sh
     bare = ["env", "-i", f"HOME={laptop.home}", "PATH=/usr/bin:/bin", "sh", "-c", command]
+    assert "cron" not in laptop.run("status").stdout
     done = subprocess.run(bare, cwd="/", capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert "running" in (laptop.state / "patrol.log").read_text()
-    status = laptop.run("status").stdout
-    assert re.search(r"cron \d\d:(03|33)", status), status
+    assert "running" in (state / "babysit/patrol.log").read_text()
+    assert re.search(r"cron \d\d:(03|33)", laptop.run("status").stdout)
     assert laptop.run("status", "--json").json["armed"][0].endswith("last fired now")
 
 
