@@ -12,7 +12,7 @@ READY := .venv/ready
 CODE := babysit fleet handbook onbox patrol sentinels bench examples tests
 
 # What the loopback box needs: Debian's name of the package, then a program that only it brings.
-SYSTEM := openssh-server:sshd openssh-client:ssh tmux:tmux util-linux:unshare busybox:busybox
+SYSTEM := openssh-server:sshd openssh-client:ssh tmux:tmux util-linux:unshare procps:ps busybox:busybox strace:strace
 
 demo: $(READY) system
 	$(RUN) examples/demo.py

@@ -174,7 +174,6 @@ def test_a_name_that_means_something_else_is_refused_as_box_and_as_run(tmp_path,
         done = laptop.run(*words)
         assert done.returncode == 2 and " name: letters, digits" in done.stderr, done.said
         assert "\x1b" not in done.said and "\x07" not in done.said and "uid=" not in done.said
-    assert laptop.run("watch", "--", "gpu1", name).returncode in (2, 3)
 
 
 def test_broken_toml_is_said_with_its_line(tmp_path):
