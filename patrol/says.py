@@ -187,15 +187,15 @@ class Words:
         if rc is None:
             return "without a status"
         if _SIGNAL_BASE < rc <= _SIGNAL_BASE + 64:
-            return f"with status {rc} (as after signal {rc - _SIGNAL_BASE}, which was not told apart)"
+            # A shell says 128 + N when signal N ended its program; a program may say so by itself, too.
+            return f"with status {rc}, a shell's word for {_signal_name(rc - _SIGNAL_BASE)}"
         return f"with status {rc}"
 
     @property
     def signal(self) -> str:
         """`SIGKILL (9)`."""
         number = (self._end.signal if self._end else None) or 0
-        names = {int(known): known.name for known in signal.Signals}
-        return f"{names.get(number, 'signal')} ({number})"
+        return f"{_signal_name(number)} ({number})"
 
     @property
     def why(self) -> str:
@@ -254,6 +254,10 @@ class Words:
     def full(self) -> str:
         """The mounts over their limit."""
         return ", ".join(full_words(self._case, disk) for disk in self._case.full_disks)
+
+
+def _signal_name(number: int) -> str:
+    return next((known.name for known in signal.Signals if known == number), f"signal {number}")
 
 
 def full_words(case: Case, disk: Disk) -> str:

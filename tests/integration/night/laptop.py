@@ -2,12 +2,14 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 from typing import Any
 
+import processes
 from box import Box, PlainBox
 from waiting import wait_until
 
@@ -55,12 +57,21 @@ class Laptop:
         self.children.append(child)
         return child
 
+    def couriers(self) -> list[int]:
+        """The pids of couriers that work for this laptop's ledger."""
+        words = f"fleet.notices.courier\0{self.state}\0".encode()
+        return [
+            pid for pid in processes.pids() if words in processes.of(pid, "cmdline") and processes.lives(pid)
+        ]
+
     def close(self) -> None:
-        """End what a test that failed left waiting."""
+        """End what a test left waiting, and a courier that would go on trying."""
         for child in self.children:
             if child.poll() is None:
                 child.kill()
                 child.communicate()
+        for pid in self.couriers():
+            os.kill(pid, signal.SIGKILL)
 
     def run(self, *words: str, limit_s: float = 90, **env: str) -> Done:
         child = self.start(*words, **env)

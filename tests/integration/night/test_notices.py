@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from processes import lives, of, pids
+from processes import of, pids
 from receiver import receiver
 from waiting import wait_until
 
@@ -29,15 +29,7 @@ def phone(night):
     """A laptop with a receiver's name in its babysit.toml, and the address only in its environment."""
     laptop, job = night
     laptop.spec(SPEC)
-    yield laptop, job
-    for pid in _couriers(laptop):
-        os.kill(pid, signal.SIGKILL)
-
-
-def _couriers(laptop):
-    """Couriers and their sending children that work for this laptop's ledger."""
-    mine = [pid for pid in pids() if f"{laptop.state}\0".encode() in of(pid, "cmdline") and lives(pid)]
-    return [pid for pid in mine if b"fleet.notices.courier" in of(pid, "cmdline")]
+    return laptop, job
 
 
 def _failed(laptop, job, url=None):
@@ -65,14 +57,14 @@ def _due_now(laptop):
 
 
 @pytest.mark.timeout(90)
-def test_a_failed_run_is_told_once_with_its_title_and_event_id(phone):  # R34 S7
+def test_a_failed_run_is_told_once_with_its_title_and_event_id(phone):  # R34 P3
     laptop, job = phone
     with receiver() as hook:
         _failed(laptop, job, _url(hook))
         assert laptop.run(*TICK, PHONE_URL=_url(hook)).returncode == 20
         wait_until(lambda: hook.hits, 20, "the notice")
         assert laptop.run(*TICK, PHONE_URL=_url(hook)).returncode == 20
-        wait_until(lambda: not _couriers(laptop), 20, "the courier leaves")
+        wait_until(lambda: not laptop.couriers(), 20, "the courier leaves")
         (hit,) = hook.hits
     (row,) = _outbox(laptop)
     assert hit.path == f"/{SECRET}"
@@ -82,18 +74,18 @@ def test_a_failed_run_is_told_once_with_its_title_and_event_id(phone):  # R34 S7
 
 
 @pytest.mark.timeout(90)
-def test_a_tick_killed_between_commit_and_courier_is_made_good_by_the_next(phone):  # P8
+def test_a_tick_killed_between_commit_and_courier_is_made_good_by_the_next(phone):  # P3 P4
     laptop, job = phone
     with receiver() as hook:
         _failed(laptop, job)
         dead = _tick_killed_after_its_commit(laptop, _url(hook))
         assert dead == -signal.SIGKILL
         ((event, state, tries),) = _outbox(laptop)
-        assert (state, tries) == ("due", 0) and not hook.hits and not _couriers(laptop)
+        assert (state, tries) == ("due", 0) and not hook.hits and not laptop.couriers()
         assert laptop.run(*TICK, PHONE_URL=_url(hook)).returncode == 20
         wait_until(lambda: hook.hits, 20, "the notice")
         laptop.run(*TICK, PHONE_URL=_url(hook))
-        wait_until(lambda: not _couriers(laptop), 20, "the courier leaves")
+        wait_until(lambda: not laptop.couriers(), 20, "the courier leaves")
         assert hook.events() == [event]
 
 
@@ -120,7 +112,7 @@ def _tick_killed_after_its_commit(laptop, url):
 
 
 @pytest.mark.timeout(120)
-def test_a_receiver_that_is_down_gets_it_later_with_the_same_event_id(phone):  # R13
+def test_a_receiver_that_is_down_gets_it_later_with_the_same_event_id(phone):  # P3 P4
     laptop, job = phone
     with receiver("500") as hook:
         _failed(laptop, job, _url(hook))
@@ -130,7 +122,7 @@ def test_a_receiver_that_is_down_gets_it_later_with_the_same_event_id(phone):  #
         shown = laptop.run("status", PHONE_URL=_url(hook)).stdout
         assert "not delivered to phone" in shown, shown
         hook.mode = "ok"
-        for courier in _couriers(laptop):
+        for courier in laptop.couriers():
             os.kill(courier, signal.SIGKILL)
         _due_now(laptop)
         assert laptop.run(*TICK, PHONE_URL=_url(hook)).returncode == tick.returncode == 20
@@ -144,7 +136,7 @@ def _timed_tick(laptop, url):
 
 
 @pytest.mark.timeout(120)
-def test_a_dripping_receiver_delays_no_tick_and_the_secret_is_nowhere(phone):  # S7 S8 S10
+def test_a_dripping_receiver_delays_no_tick_and_the_secret_is_nowhere(phone):  # P5 S7 S8 S10
     laptop, job = phone
     with receiver("drip") as hook:
         _failed(laptop, job, _url(hook))
@@ -153,7 +145,7 @@ def test_a_dripping_receiver_delays_no_tick_and_the_secret_is_nowhere(phone):  #
         second, quiet_s = _timed_tick(laptop, _url(hook))
         # Both ticks are over, and the receiver still drips into the first notice's answer.
         assert (first.returncode, second.returncode) == (20, 20)
-        assert len(hook.hits) == 1 and _couriers(laptop)
+        assert len(hook.hits) == 1 and laptop.couriers()
         assert _outbox(laptop)[0][1:] == ("due", 1)
         print(f"\nthe tick that told it took {news_s:.1f} s, one without news {quiet_s:.1f} s")
         every = [of(pid, "cmdline") for pid in pids()]
@@ -166,7 +158,7 @@ def test_a_dripping_receiver_delays_no_tick_and_the_secret_is_nowhere(phone):  #
 
 
 @pytest.mark.timeout(90)
-def test_a_reference_that_leads_nowhere_is_said_and_no_tick_fails_of_it(phone):  # S8
+def test_a_reference_that_leads_nowhere_is_said_and_no_tick_fails_of_it(phone):  # P5 S8
     laptop, job = phone
     _failed(laptop, job)
     assert laptop.run(*TICK).returncode == 20

@@ -59,7 +59,7 @@ def noisy(night):
 
 
 @pytest.mark.timeout(90)
-def test_every_screen_of_a_night_fits_and_is_harmless(noisy):  # S20 R42
+def test_every_screen_of_a_night_fits_and_is_harmless(noisy):  # S23 S26 R42 R80
     laptop, job = noisy
     run = job.run
     armed = _checked(laptop.run("arm", "gpu1", run))
@@ -85,9 +85,15 @@ def test_every_screen_of_a_night_fits_and_is_harmless(noisy):  # S20 R42
 
 
 @pytest.mark.timeout(60)
-def test_the_handbook_and_the_json_hold_no_control_character_either(noisy):  # S20
+def test_only_raw_gives_the_bytes_and_page_and_json_hold_no_control_character(noisy):  # S23 S25
     laptop, job = noisy
     assert laptop.run("arm", "gpu1", job.run).returncode == 0
+    log = job.run_folder() / "run.log"
+    wait_until(lambda: log.read_bytes().endswith(b"x" * 500 + b"\n"), 10, "the log is written")
+    words = [BABYSIT, "logs", "gpu1", job.run, "--raw"]
+    raw = subprocess.run(words, env=laptop.env, cwd=laptop.home, capture_output=True, timeout=60, check=True)
+    assert raw.stdout == log.read_bytes().replace(b"\0", b"")  # NUL cannot pass a frame
+    assert b"\x1b]52;c;aWQ=\x07stolen\n" in raw.stdout and b"\xff\xfe not text" in raw.stdout
     job.release()
     job.ended()
     patrol = laptop.run("patrol", "--once", "--json")
@@ -99,22 +105,7 @@ def test_the_handbook_and_the_json_hold_no_control_character_either(noisy):  # S
 
 
 @pytest.mark.timeout(60)
-def test_raw_gives_the_bytes(noisy):  # R84
-    laptop, job = noisy
-    assert laptop.run("arm", "gpu1", job.run).returncode == 0
-    job.up()
-    log = job.run_folder() / "run.log"
-    wait_until(lambda: log.read_bytes().endswith(b"x" * 500 + b"\n"), 10, "the log is written")
-    words = [BABYSIT, "logs", "gpu1", job.run, "--raw"]
-    raw = subprocess.run(
-        words, env=laptop.env, cwd=laptop.home, capture_output=True, timeout=60, check=True
-    ).stdout
-    assert raw == log.read_bytes().replace(b"\0", b"")  # NUL cannot pass a frame
-    assert b"\x1b]52;c;aWQ=\x07stolen\n" in raw and b"\xff\xfe not text" in raw
-
-
-@pytest.mark.timeout(60)
-def test_the_line_for_cron_runs_as_it_stands_and_only_then_is_cron_armed(night):  # R30
+def test_the_line_for_cron_runs_as_it_stands_and_only_then_is_cron_armed(night):  # R113
     laptop, job = night
     state = laptop.home / "my files (100 %)"  # what a path may hold
     laptop.env["XDG_STATE_HOME"] = str(state)

@@ -12,7 +12,7 @@ from laptop import BABYSIT, Job, Laptop
 from waiting import wait_until
 
 IRIS = Path(__file__).parents[3] / "examples/iris"
-EPOCHS = 24
+EPOCHS = 14
 WEBHOOK = "json://127.0.0.1:9/canary-hook-5521"
 FIRST_SCREEN_LINES = 32
 SPEC = f"""
@@ -27,7 +27,7 @@ name = "prepare"
 command = "python3 prepare.py"
 [[run.iris.stages]]
 name = "train"
-command = "python3 train.py --epochs {EPOCHS} --epoch-seconds 0.2"
+command = "python3 train.py --epochs {EPOCHS} --epoch-seconds 0.15"
 [[run.iris.stages]]
 name = "eval"
 command = "python3 evaluate.py"
@@ -56,7 +56,8 @@ def owner(tmp_path, box):
     _give_key(box, laptop.home)
     laptop.spec(SPEC)
     laptop.env["PHONE_URL"] = WEBHOOK
-    return laptop
+    yield laptop
+    laptop.close()
 
 
 def _give_key(box, home):
@@ -108,7 +109,7 @@ def _reference(folder):
 
 
 @pytest.mark.timeout(150)
-def test_somebody_with_the_page_and_the_key_alone_finishes_the_run(tmp_path, owner, iris):  # R94 R89 P6 D1
+def test_somebody_with_the_page_and_the_key_alone_finishes_the_run(tmp_path, owner, iris):  # R99 R107 R89 P6
     _killed_training(owner, iris)
     assert owner.health("iris") == "failed"
     page = owner.run("handbook", "iris").stdout
@@ -120,7 +121,7 @@ def test_somebody_with_the_page_and_the_key_alone_finishes_the_run(tmp_path, own
     first = _typed(newcomer, _fenced(screen, "**First command**"))
     assert first.returncode == 20, first.stdout + first.stderr
     told = " ".join(first.stdout.split())
-    assert "iris gpu1 failed stage train ended" in told and "signal 9" in told and "attempt 2 of 3" in told, (
+    assert "iris gpu1 failed stage train ended" in told and "SIGKILL" in told and "attempt 2 of 3" in told, (
         told
     )
     assert (iris.folder / "launches.log").read_text().count("\n") == 1  # it only reads
@@ -140,8 +141,16 @@ def test_somebody_with_the_page_and_the_key_alone_finishes_the_run(tmp_path, own
 
 
 @pytest.mark.timeout(90)
-def test_a_wrong_fingerprint_is_refused_before_anything_is_sent(tmp_path, owner, iris):  # S3 R25
+def test_a_page_holds_no_secret_and_a_wrong_fingerprint_sends_nothing(
+    tmp_path, owner, iris
+):  # R106 S1 S9 S39
     assert owner.run("arm", "gpu1", "iris").returncode == 0
+    nonce = (iris.run_folder() / "nonce").read_text().strip()
+    pages = [*(owner.state / "handbook").glob("*.md"), iris.run_folder() / "handbook.md"]
+    assert len(pages) == 3
+    for text in [page.read_text() for page in pages]:
+        assert "iris" in text and nonce not in text and "canary-hook" not in text and "PHONE_URL" not in text
+
     page = owner.run("handbook", "iris").stdout
     command = _fenced(page, "**First command**")
     assert iris.box.fingerprint in command
@@ -151,16 +160,4 @@ def test_a_wrong_fingerprint_is_refused_before_anything_is_sent(tmp_path, owner,
     assert wrong.returncode == 4 and iris.box.fingerprint in wrong.stderr, wrong.stderr
     now = iris.box.traffic()
     assert (now.logins, now.auth_attempts) == (before.logins, before.auth_attempts)
-    assert owner.run("stop", "iris", "--yes").returncode == 0
-
-
-@pytest.mark.timeout(90)
-def test_no_page_holds_a_secret(owner, iris):  # S9 S39
-    assert owner.run("arm", "gpu1", "iris").returncode == 0
-    nonce = (iris.run_folder() / "nonce").read_text().strip()
-    pages = [*(owner.state / "handbook").glob("*.md"), iris.run_folder() / "handbook.md"]
-    assert len(pages) == 3
-    for page in pages:
-        text = page.read_text()
-        assert "iris" in text and nonce not in text and "canary-hook" not in text and "PHONE_URL" not in text
     assert owner.run("stop", "iris", "--yes").returncode == 0

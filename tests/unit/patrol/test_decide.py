@@ -105,7 +105,7 @@ def test_a_name_that_a_shell_would_read_is_quoted():  # S17
 def test_status_137_is_not_called_a_signal_and_a_seen_signal_is():
     of = {"stage": "02-train", "rc": 137}
     told = judged(seen=probe(facts(**GONE, end=known(end("failed", why="exit", **of)))))
-    assert "stage train ended with status 137 (as after signal 9, which was not told apart)" in told.summary
+    assert "stage train ended with status 137, a shell's word for SIGKILL" in told.summary
     told = judged(seen=probe(facts(**GONE, end=known(end("failed", why="signal", signal=9, **of)))))
     assert "stage train was ended by SIGKILL (9)" in told.summary
 
