@@ -88,7 +88,7 @@ def results(*, box: str, run: str, raw: bool, spec: str | None) -> int:
             speak.line(render_untrusted(f"{file.path}:"))
         for line in decode(file.content).removesuffix("\n").split("\n"):
             speak.line(render_untrusted(line))
-        if file.size > len(file.content):
+        if file.cut:
             says = f"{file.path} is {file.size} bytes; only its beginning was fetched"
             speak.note(render_untrusted(says))
     return NotFound.exit_code if missing else 0

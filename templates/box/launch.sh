@@ -41,10 +41,12 @@ log_was=$((log_was))
 
 as_it_was() { if [ -n "$lc_was" ]; then LC_ALL=$lc_was; else unset LC_ALL; fi; }
 # A tmux server keeps the environment of whoever started it; the job gets ours, by a file, since arguments are public.
-# The pane's own shell stays: when nobody holds its terminal any more, tmux hangs up and the chain dies of it.
+# The pane's own shell stays, so that the window shows the run as long as it lives. The chain leaves the terminal: who
+# closes the window, or ends tmux, ends no job.
 in_tmux='. "$1"; rm -f "$1"; BABYSIT_HOW=tmux; export BABYSIT_HOW
 echo "babysit: this is $2; its output is in ${2%/*}/run.log"
-sh "$2" "$3" </dev/null >"$4" 2>&1
+if command -v setsid >/dev/null 2>&1; then leave=setsid; else leave=; trap "" HUP; fi
+$leave sh "$2" "$3" </dev/null >"$4" 2>&1
 exit "$?"'
 by_tmux() {
   command -v tmux >/dev/null 2>&1 || return 1

@@ -64,6 +64,17 @@ def test_a_run_killed_without_a_record_is_seen_as_gone(laptop, job):  # D1 R16 R
     assert laptop.health("train") == "vanished"
 
 
+def test_a_run_outlives_the_tmux_it_was_started_in(laptop, job):  # R59
+    armed = laptop.run("arm", "gpu1", "train", "--", job.waiting())
+    assert "tmux" in armed.stderr
+    job.up()
+    job.box.run("tmux -L babysit kill-server")
+    wait_until(lambda: "tmux" not in str(job.box.processes()), 10, "tmux is gone")
+    assert laptop.health("train") == "running"
+    job.release()
+    assert laptop.run("watch", "gpu1", "train").returncode == 0
+
+
 def test_a_reboot_is_told_from_a_crash(laptop, job):  # R34
     laptop.run("arm", "gpu1", "train", "--", job.waiting())
     job.up()
