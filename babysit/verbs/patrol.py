@@ -116,4 +116,7 @@ def crontab(*, spec: str | None) -> int:
     speak.note("Paste that line there; `babysit status` shows cron as armed once it has fired.")
     if "SSH_AUTH_SOCK" in os.environ:
         speak.note("cron has no ssh agent: the box needs an IdentityFile without a passphrase.")
+    for target in place.spec.targets.values():
+        if target.url.startswith("env:"):
+            speak.note(f"cron does not know {target.url}: give notify.{target.name} a file: reference.")
     return 0

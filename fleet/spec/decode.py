@@ -117,6 +117,9 @@ def _within(shape: type[msgspec.Struct], path: str, values: dict[str, Any]) -> I
     for key in ("cwd", "state_dir", "lock_dir", "command"):
         if "\0" in str(values.get(key, "")) or (key != "command" and "\n" in str(values.get(key, ""))):
             yield f"{path}.{key}: holds a character that no path or command can hold"
+    kind, _, file = str(values.get("url", "")).partition(":")
+    if kind == "file" and not file.startswith(("/", "~/")):
+        yield f"{path}.url: the file's path must be absolute or begin with ~/ (a tick may run in any folder)"
     for key in ("artifacts", "results", "heartbeat"):
         if any("\n" in item or "\0" in item or not item for item in values.get(key, ())):
             yield f"{path}.{key}: an entry is empty or holds a line break"

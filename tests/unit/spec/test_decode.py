@@ -57,6 +57,7 @@ MISTAKES = [
     ("[run.r]\nartifacts = ['']\nstages = [{name='x', command='a'}]", "run.r.artifacts: an entry is empty"),
     ("[run.r]\nbox = '$(id)'\nstages = [{name='x', command='a'}]", "run.r.box: '$(id)' is no box name"),
     ("[notify.n]\nurl = 'https://hooks.example/secret'", "notify.n.url: Expected `str` matching regex"),
+    ("[notify.n]\nurl = 'file:hook'", "notify.n.url: the file's path must be absolute"),
     ("box = 3", "box: write it as [box.NAME]"),
 ]
 
