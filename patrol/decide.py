@@ -36,6 +36,7 @@ def decide(run: Run, probe: Probe, history: History, now: float) -> Verdict:
         next=tuple(filled(row.next, words)),
         progress=_progress(case),
         last_line=history.last_line,
+        last_lines=history.last_lines,
     )
 
 

@@ -15,7 +15,7 @@ from fleet.model.probe import Attempt, LogSlice, Probe, RunFacts, Unreachable
 from fleet.model.reading import Known
 from fleet.model.run import Run
 from fleet.model.verdict import Progress
-from patrol.progress import RANK, read_news
+from patrol.progress import LAST_LINES_KEPT, RANK, read_news
 
 _STEP_TIMES_KEPT = 15
 _RECENT_KEPT = 20
@@ -44,6 +44,7 @@ class History(Struct, frozen=True):
     artifact_at: float | None = None
     markers: int = 0
     last_line: str | None = None
+    last_lines: tuple[str, ...] = ()
     bar: str | None = None
     step_times: tuple[float, ...] = ()
     recent: tuple[int, ...] = ()
@@ -118,6 +119,7 @@ def _attempt(history: History, facts: RunFacts, box_now: float) -> History:
                 advanced_by=None,
                 breath_at=None,
                 last_line=None,
+                last_lines=(),
                 bar=None,
                 step_times=(),
                 crash_lines=0,
@@ -167,6 +169,7 @@ def _log(history: History, run: Run, slice_: LogSlice, box_now: float) -> Histor
         log_size=slice_.size_bytes,
         log_offset=slice_.size_bytes - min(news.tail_bytes, slice_.size_bytes),
         last_line=news.last_line or history.last_line,
+        last_lines=(*history.last_lines, *news.last_lines)[-LAST_LINES_KEPT:],
         crash_lines=history.crash_lines + news.crash_lines,
         bar=news.bar or history.bar,
     )

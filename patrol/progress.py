@@ -5,6 +5,7 @@ training hangs), so it never counts as an advance. Nothing here decides: crash l
 """
 
 import re
+from collections import deque
 from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
@@ -74,6 +75,8 @@ _CRASH = re.compile(
 # The chain's own lines come with an attempt or a marker, which are advances by themselves.
 _CHAIN = re.compile(r"^== (?:attempt \d+|stage \S+, attempt \d+|skip \S+: attempt)")
 
+LAST_LINES_KEPT = 5
+
 
 class LogNews(Struct, frozen=True):
     """What new bytes of a log say.
@@ -82,7 +85,8 @@ class LogNews(Struct, frozen=True):
     heartbeats. `bar` is where the newest progress bar stands, or another step that the unfinished line
     names: a bar that is only drawn again proves nothing. `tail_bytes` is the length of that unfinished
     line, which is judged again when it has its end. `progress` None: no step was recognised.
-    `last_line` is the newest line that is no heartbeat: text of the box.
+    `last_line` is the newest line that is no heartbeat, `last_lines` the newest whole ones, oldest
+    first: text of the box.
     """
 
     lines: int
@@ -91,6 +95,7 @@ class LogNews(Struct, frozen=True):
     tail_bytes: int
     progress: Progress | None
     last_line: str | None
+    last_lines: tuple[str, ...]
     crash_lines: int
 
 
@@ -118,7 +123,14 @@ def read_news(content: bytes, heartbeat: Iterable[str] = (), *, skip_first: bool
     if open_line and not is_heartbeat(open_line, patterns):
         seen.see_open(open_line)
     return LogNews(
-        seen.lines, heartbeats, seen.bar, len(tail), seen.progress(), seen.last_line, seen.crash_lines
+        seen.lines,
+        heartbeats,
+        seen.bar,
+        len(tail),
+        seen.progress(),
+        seen.last_line,
+        tuple(seen.last_lines),
+        seen.crash_lines,
     )
 
 
@@ -130,6 +142,7 @@ class _Seen:
         self.crash_lines = 0
         self.bar: str | None = None
         self.last_line: str | None = None
+        self.last_lines: deque[str] = deque(maxlen=LAST_LINES_KEPT)
         self._steps: dict[str, tuple[int, int | None]] = {}
         self._values: tuple[tuple[str, str], ...] = ()
 
@@ -140,6 +153,7 @@ class _Seen:
             self.bar = _place(steps)
         else:
             self.lines += 1
+            self.last_lines.append(line)
             self.crash_lines += bool(_CRASH.search(line))
 
     def see_open(self, line: str) -> None:

@@ -21,6 +21,7 @@ _BARS = "▁▂▃▄▅▆▇█"
 _BARS_SHOWN = 5
 _NAME_COLUMN_MAX = 20
 _LAST_LINE_CHARS = 200
+_LINES_BEFORE = 3  # of the log, above its last line
 _QUOTED = frozenset({Health.FAILED, Health.STALLED, Health.VANISHED, Health.ORPHANED, Health.INTERRUPTED})
 
 
@@ -48,7 +49,9 @@ def lines(verdicts: Sequence[Verdict], now: float, width: int = 80) -> list[str]
                 else [f"{'':<{indent}}why {verdict.row}", *_command(command, indent, width)]
             )
         if verdict.last_line and verdict.health in _QUOTED:
-            text.append(_quoted(verdict.last_line, indent, width))
+            before = verdict.last_lines[:-1] if verdict.last_lines[-1:] == (verdict.last_line,) else ()
+            text += [_quoted("log", line, indent, width) for line in before[-_LINES_BEFORE:]]
+            text.append(_quoted("last line", verdict.last_line, indent, width))
     return text
 
 
@@ -154,6 +157,7 @@ def _run(verdict: Verdict) -> dict[str, Any]:
             {"source": seen.source, "observed_at": iso(seen.observed_at), "says": seen.says}
             for seen in verdict.evidence
         ],
+        "untrusted_last_lines": [render_untrusted(line, _LAST_LINE_CHARS) for line in verdict.last_lines],
         "untrusted_last_line": (
             None if verdict.last_line is None else render_untrusted(verdict.last_line, _LAST_LINE_CHARS)
         ),
@@ -233,10 +237,10 @@ def _command(command: str, indent: int, width: int) -> list[str]:
     return _wrapped(" " * indent, [f"next: {command}"], indent, width)
 
 
-def _quoted(text: str, indent: int, width: int) -> str:
+def _quoted(label: str, text: str, indent: int, width: int) -> str:
     room = max(8, width - indent - len('last line ""'))
     shown = render_untrusted(text, _LAST_LINE_CHARS)
-    return f'{"":<{indent}}last line "{_cut(shown, room)}"'
+    return f'{"":<{indent}}{label:<9} "{_cut(shown, room)}"'
 
 
 def _column(names: Sequence[str]) -> int:

@@ -70,7 +70,8 @@ class Verdict(Struct, frozen=True):
 
     `summary` is the sentence a person reads, free of the box's text. `facts_at` is host time of the
     facts judged, None when there never were any. `since` is host time since when this health holds.
-    `next` are commands to type, first one first. `last_line` is the box's text, untrusted.
+    `next` are commands to type, first one first. `last_line` and
+    `last_lines` (the newest whole ones, oldest first) are the box's text, untrusted.
     """
 
     run_id: str
@@ -88,3 +89,4 @@ class Verdict(Struct, frozen=True):
     next: tuple[str, ...]
     progress: Progress | None = None
     last_line: str | None = None
+    last_lines: tuple[str, ...] = ()

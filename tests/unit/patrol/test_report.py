@@ -116,9 +116,33 @@ def test_the_document_has_exactly_the_promised_keys():
             "since": "2027-01-15T07:59:00+00:00", "facts_at": "2027-01-15T08:00:00+00:00", "attempt": 1,
             "progress": {"index": 12, "total": 40, "unit": "epoch", "eta_s": None, "last_step_at": "2027-01-15T07:34:00+00:00", "usual_step_s": 40.0},
             "evidence": [{"source": "log", "observed_at": "2027-01-15T08:00:00+00:00", "says": "84 kB, last written now"}],
-            "untrusted_last_line": "Epoch 12/40", "next": ["babysit logs gpu2 eval", "babysit stop eval"],
+            "untrusted_last_line": "Epoch 12/40", "untrusted_last_lines": [], "next": ["babysit logs gpu2 eval", "babysit stop eval"],
         }
     ]  # fmt: skip
+
+
+def test_a_failed_run_shows_its_last_lines_above_the_last_one():  # R63
+    log = (
+        "step 1",
+        "Traceback (most recent call last):",
+        '  File "t.py", line 3, in f',
+        "KeyError: 'x'\x1b[2J",
+    )
+    shown = lines(
+        [verdict(health=Health.FAILED, severity=Severity.PAGE, last_lines=log, last_line=log[-1])], NOW
+    )
+    assert [line.strip() for line in shown[-4:]] == [
+        'log       "step 1"',
+        'log       "Traceback (most recent call last):"',
+        'log       "  File "t.py", line 3, in f"',
+        """last line "KeyError: 'x'\\x1b[2J\"""",
+    ]
+    assert (
+        document([verdict(last_lines=log)], at=None, cursor=None, exit_code=0)["runs"][0][
+            "untrusted_last_lines"
+        ][0]
+        == "step 1"
+    )
 
 
 def test_what_is_not_known_is_null_and_never_zero():  # R56
