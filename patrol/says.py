@@ -65,6 +65,11 @@ class Words:
         return port + sh(f"{spec.user}@{spec.host}" if spec.user else spec.host)
 
     @property
+    def results(self) -> str:
+        """The command that shows the result files, where the run names some."""
+        return f"babysit results {self.box} {self.run}" if self._case.run.spec.results else ""
+
+    @property
     def cause(self) -> str:
         """Why the box did not answer."""
         return _CAUSES[self._case.away.cause] if self._case.away else ""

@@ -265,7 +265,7 @@ TABLE: tuple[Row, ...] = (
         0,
         "The end record says done, and nothing of the run lives.",
         ("all stages ended well", "{c.step}", "{c.values}", "{c.took}", "{c.ended}"),
-        ("babysit logs {c.box} {c.run}",),
+        ("{c.results}", "babysit logs {c.box} {c.run}"),
     ),
     Row(
         "R-ORPHAN-1",

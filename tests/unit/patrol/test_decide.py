@@ -171,3 +171,9 @@ def test_no_text_of_the_box_gets_into_what_we_say():  # S25 S26
 def test_ages_are_by_the_box_clock():
     verdict = judged(seen=probe(facts(**GONE, end=known(end(ago_s=240)))))
     assert "ended 4 min ago" in verdict.summary
+
+
+def test_a_finished_run_with_results_says_how_to_read_them():
+    done = probe(facts(**GONE, end=known(end())))
+    assert judged(run(), done).next == ("babysit logs gpu1 train",)
+    assert judged(run(results=("results.csv",)), done).next[0] == "babysit results gpu1 train"
