@@ -35,8 +35,8 @@ def watch(
 ) -> Watched:
     """Wait on the box itself, in holds of 55 s, for at most `for_s` seconds.
 
-    `tell` gets each verdict that differs from the one before. Raises NotFound, Busy (somebody waits
-    already), LedgerError.
+    `tell` gets each verdict that differs from the one before and does not end the wait. Raises NotFound,
+    Busy (somebody waits already), LedgerError.
     """
     began = clock.monotonic()
     with place.ledger() as ledger:
@@ -62,9 +62,6 @@ def watch(
                 reached = {run.box.name} if isinstance(found.probe, Reachable) else set()
                 handing.rewrite(place, ledger, (run,), settled, reached=reached, limit_s=spec.limit_s)
                 hand_on(place, ledger)
-                if verdict.row != said:
-                    said = verdict.row
-                    tell(verdict)
                 if verdict.health is Health.UNREACHABLE:
                     away_count += 1
                     away_since = clock.monotonic() if away_since is None else away_since
@@ -75,6 +72,9 @@ def watch(
                 step = after(verdict, left_s=left_s, away_s=away_s, away_count=away_count)
                 if isinstance(step, Leave):
                     return Watched(step.reason, step.exit_code, verdict)
+                if verdict.row != said:
+                    said = verdict.row
+                    tell(verdict)
                 threading.Event().wait(step.pause_s)
                 hold_s = step.hold_s
         finally:

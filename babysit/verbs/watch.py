@@ -41,7 +41,14 @@ def watch(*, box: str, run: str, hours: float, supersede: bool, as_json: bool, s
         content = report.document(verdicts, at=clock.now(), cursor=None, exit_code=done.exit_code)
         speak.document({**content, "schema": "babysit.watch/1", "reason": done.reason})
         return done.exit_code
-    speak.prose(f"{run} on {box}: {done.reason} (exit {done.exit_code})")
-    for command in done.verdict.next if done.verdict else ():
-        speak.line(f"next: {command}")
+    if done.verdict is None or done.reason != done.verdict.summary:
+        speak.prose(f"{run} on {box}: {done.reason} (exit {done.exit_code})")
+        return done.exit_code
+    shown = report.lines((done.verdict,), clock.now())
+    for line in shown:
+        speak.line(line)
+    for command in done.verdict.next:
+        if not any(command in line for line in shown):
+            speak.line(f"next: {command}")
+    speak.line(f"the wait is over (exit {done.exit_code})")
     return done.exit_code
