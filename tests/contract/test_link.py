@@ -56,14 +56,14 @@ def test_an_answer_comes_back_byte_for_byte(link: Link):
     assert (reply.status, reply.stdout, reply.over) == (0, every_byte, False)
 
 
-def test_script_and_request_do_not_run_into_each_other(link: Link):
+def test_script_and_request_do_not_run_into_each_other(link: Link):  # R6 D5
     script = b'IFS= read -r first; printf \'%s|\' "$first" "it\'s \\$HOME `echo ok`"; cat\n'
     reply = link.run(script, b"one $(id) `id` 'x'\ntwo\n", limit_s=15)
     assert reply.stdout == b"one $(id) `id` 'x'|it's $HOME ok|two\n"
 
 
 @pytest.mark.parametrize("status", [0, 1, 7, 127, 255])
-def test_the_exit_status_is_carried(link: Link, status: int):  # R12
+def test_the_exit_status_is_carried(link: Link, status: int):  # R12 D4
     reply = link.run(f"echo out; echo err >&2; exit {status}".encode(), b"", limit_s=15)
     assert (reply.status, reply.stdout, reply.stderr) == (status, b"out\n", b"err\n")
 

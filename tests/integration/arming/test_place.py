@@ -299,7 +299,7 @@ def test_a_handbook_for_a_run_that_is_not_there_is_not_found(any_box):
 
 
 @pytest.mark.parametrize("name", ["plan", "../handbook.md", "", "spec.json"])
-def test_nothing_that_is_fixed_at_arm_is_ever_put(box, name):
+def test_nothing_that_is_fixed_at_arm_is_ever_put(box, name):  # R69
     with pytest.raises(UsageError):
         put_file(box.link(), state_dir=None, run_id="train-a1", name=name, content=b"")
 

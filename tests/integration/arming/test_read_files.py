@@ -29,7 +29,7 @@ def read(
     return read_files(link, run=a_run(*results, cwd=cwd), max_bytes=max_bytes)
 
 
-def test_files_come_back_in_order_with_their_very_bytes(home):
+def test_files_come_back_in_order_with_their_very_bytes(home):  # R84
     (home / "it's here/a.csv").write_bytes(b"metric,value\nacc,0.9660000\n\n")
     (home / "b c.txt").write_bytes("ä\xff".encode("latin-1"))
     first, second = read(home, "a.csv", "~/b c.txt")
@@ -53,7 +53,7 @@ def test_a_long_file_is_cut_and_says_so_and_one_with_nul_is_not(home):  # S22
 
 
 @pytest.mark.parametrize("name", ["$(touch canary)", "`touch canary`", "-n", "a;touch canary", "*"])
-def test_a_name_is_data(home, name):  # S17
+def test_a_name_is_data(home, name):  # S17 R6
     (found,) = read(home, name)
     assert found.content is None
     assert not list(home.rglob("canary"))

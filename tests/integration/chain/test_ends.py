@@ -22,7 +22,7 @@ sys.exit(128 + value if kind == 'signal' else value)
 """
 
 
-def test_a_killed_trainer_is_recorded_and_resumed_at_its_stage(make_run):  # R41 D1
+def test_a_killed_trainer_is_recorded_and_resumed_at_its_stage(make_run):  # R63 R77
     run = make_run(prepare="work prep; over", train=LONG, eval="work eval; over")
     first = run.start("0")
     run.up()
@@ -43,7 +43,7 @@ def test_a_killed_trainer_is_recorded_and_resumed_at_its_stage(make_run):  # R41
     assert not run.collisions()
 
 
-def test_with_a_supervisor_a_signal_is_told_from_an_exit_status(make_run, tmp_path):  # D1
+def test_with_a_supervisor_a_signal_is_told_from_an_exit_status(make_run, tmp_path):  # R63 R77
     tool = tmp_path / "onbox.py"
     tool.write_text(SUPERVISOR)
     run = make_run(python=sys.executable, onbox=str(tool), train=LONG)
@@ -67,7 +67,7 @@ def shipped(tmp_path):
     return str(path)
 
 
-def test_the_shipped_supervisor_tells_a_signal_and_hides_nothing_from_the_locks(make_run, shipped):  # D1 P1
+def test_the_shipped_supervisor_tells_a_signal_and_hides_nothing_from_the_locks(make_run, shipped):  # P1 R77
     run = make_run(python=sys.executable, onbox=shipped, train=LONG, eval="work eval; over")
     first = run.start("0")
     run.up()
@@ -127,7 +127,7 @@ def test_a_supervisor_that_stops_working_later_is_done_without(make_run, tmp_pat
     assert "could not start: 01-train runs without it" in run.log()
 
 
-def test_a_crash_in_front_of_a_pipe_stamps_nothing(make_run):  # R41
+def test_a_crash_in_front_of_a_pipe_stamps_nothing(make_run):  # R60 R61 D6
     run = make_run(train="work train; over; sh -c 'kill -9 $$' | tee $W/log", eval="work eval")
     assert run.result("0")[0] == 20
     assert run.record("end")["rc"] == "137"
@@ -135,7 +135,7 @@ def test_a_crash_in_front_of_a_pipe_stamps_nothing(make_run):  # R41
     assert run.launches() == ["train"]
 
 
-def test_without_strict_a_stage_is_run_by_sh_exactly_as_written(make_run, tmp_path):
+def test_without_strict_a_stage_is_run_by_sh_exactly_as_written(make_run, tmp_path):  # S18
     note = tmp_path / "note"
     run = make_run(
         train=Stage(
@@ -149,7 +149,9 @@ def test_without_strict_a_stage_is_run_by_sh_exactly_as_written(make_run, tmp_pa
     assert note.read_text() == f"{shell.stdout.strip()} $HOME\n"
 
 
-def test_a_stage_works_in_its_folder_unbuffered_and_finds_the_shipped_library(make_run, tmp_path):
+def test_a_stage_works_in_its_folder_unbuffered_and_finds_the_shipped_library(
+    make_run, tmp_path
+):  # R6 R73 D5
     folder = tmp_path / "it's a folder; $(exit 3)"
     folder.mkdir()
     tool = tmp_path / "onbox.py"
@@ -165,6 +167,16 @@ def test_a_stage_works_in_its_folder_unbuffered_and_finds_the_shipped_library(ma
     assert "\n/dev/null\n" in log
     assert "stage.lock" in log
     assert "chain.lock" not in log
+
+
+def test_what_python_prints_is_in_the_log_at_once(make_run):  # R73 D8
+    code = "import os; print('epoch 1'); open(os.environ['W'] + '/gate').read()"
+    run = make_run(train=f'work train; {sys.executable} -c "{code}"; over')
+    first = run.start("0")
+    wait_until(lambda: "\nepoch 1\n" in run.log(), 10, "the line is in the log while Python still runs")
+    assert first.poll() is None
+    run.open_gate()
+    assert result(first)[0] == 0
 
 
 @pytest.mark.parametrize(("cwd", "inside"), [("~", ""), ("~/a b", "a b"), ("a b", "a b"), (None, "")])
@@ -234,7 +246,7 @@ def small_disk(tmp_path):
         subprocess.run(["umount", "-l", folder], check=True)
 
 
-def test_a_disk_that_fills_up_is_told_and_resumed_when_there_is_room(make_run, small_disk):  # R43
+def test_a_disk_that_fills_up_is_told_and_resumed_when_there_is_room(make_run, small_disk):  # R60
     run = make_run(
         prepare="work prep; over",
         train="work train; over; [ -e $W/room ] || cat /dev/zero >$R/filler 2>/dev/null || true",
@@ -268,7 +280,7 @@ def test_a_disk_without_inodes_is_told(make_run, small_disk):
     assert run.launches() == ["prep"]
 
 
-def test_stop_ends_a_live_attempt_and_says_what_it_ended(make_run):  # R56
+def test_stop_ends_a_live_attempt_and_says_what_it_ended(make_run):  # D7
     run = make_run(prepare="work prep; over", train=LONG, eval="work eval")
     first = run.start("0")
     run.up()
@@ -329,6 +341,25 @@ def test_stop_of_a_dead_chain_without_an_orphan_writes_its_end(make_run):
     stopped = run.stop()
     assert (stopped.word, stopped.text) == ("stopped", "nothing ended")
     assert run.seen() == "1:stopped"
+
+
+def test_stop_leaves_a_stranger_alone_that_has_the_chains_pid(make_run):  # R16 R114 S40 D7
+    run = make_run(train=LONG)
+    first = run.start("0")
+    run.up()
+    run.crash_chain(first)
+    # A pid that came round again, on a process whose arguments name the run and its tag.
+    stranger = subprocess.Popen(["sh", "-c", "read -r _", run.run_id, run.run.tag], stdin=subprocess.PIPE)
+    try:
+        attempt = run.dir / "attempt"
+        attempt.write_text(attempt.read_text().replace(f"pid={first.pid}\n", f"pid={stranger.pid}\n"))
+        assert run.record("attempt")["pid"] == str(stranger.pid)
+        stopped = run.stop()
+        assert (stopped.word, alive(run.trainer())) == ("stopped", False)
+        assert stranger.poll() is None
+        assert not [line for line in stopped.ended if line.startswith(f"{stranger.pid} ")]
+    finally:
+        stranger.communicate()
 
 
 def test_stop_quotes_an_attempt_and_leaves_every_other_alone(make_run):

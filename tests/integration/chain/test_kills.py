@@ -51,11 +51,11 @@ def kill_and_start_again(make_run, kills, seed):
     )
 
 
-def test_killed_at_50_random_moments(make_run):  # P1 R41
+def test_killed_at_50_random_moments(make_run):  # P1
     kill_and_start_again(make_run, 50, random.SystemRandom().randrange(10**6))
 
 
 @pytest.mark.fault
 @pytest.mark.timeout(900)
-def test_killed_at_500_random_moments(make_run):  # P1 R41
+def test_killed_at_500_random_moments(make_run):  # P1
     kill_and_start_again(make_run, 500, random.SystemRandom().randrange(10**6))

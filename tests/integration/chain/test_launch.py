@@ -31,7 +31,9 @@ def own_tmux(tmp_path, monkeypatch):
 
 
 @TMUX
-def test_under_tmux_the_job_lives_on_and_keeps_the_environment_of_its_own_start(make_run, own_tmux):  # R40
+def test_under_tmux_the_job_lives_on_and_keeps_the_environment_of_its_own_start(
+    make_run, own_tmux
+):  # R69 S20
     first = make_run(train="echo hello $COLOUR; locale 2>/dev/null | grep LC_ALL; work train; gate; over")
     second = make_run(train="echo hello $COLOUR; work train; gate; over")
     secret = "a b'c\"$d"

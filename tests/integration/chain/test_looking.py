@@ -19,7 +19,7 @@ def wait(run, hold, path=None):
 
 
 @pytest.mark.parametrize("missing", [(), ("flock",)])
-def test_a_wait_returns_with_the_end_and_at_once_when_nothing_runs(make_run, tmp_path, missing):
+def test_a_wait_returns_with_the_end_and_at_once_when_nothing_runs(make_run, tmp_path, missing):  # R65 D12
     path = tools(tmp_path / "bin", but=missing)
     run = make_run(train=LONG)
     early = wait(run, 30, path)
@@ -38,7 +38,7 @@ def test_a_wait_returns_with_the_end_and_at_once_when_nothing_runs(make_run, tmp
     assert time.monotonic() - began < 1.5
 
 
-def test_a_wait_without_a_plan_or_an_attempt(make_run):
+def test_a_wait_without_a_plan_or_an_attempt(make_run):  # R65 D12
     run = make_run(train="true")
     assert wait(run, 1).wait(10) == 1
     (run.dir / "plan").unlink()
@@ -89,7 +89,7 @@ def test_one_search_finds_what_is_alive_of_several_runs(make_run, tmp_path, shel
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
-def test_a_search_that_cannot_look_is_unknown_and_never_none(make_run, tmp_path, shell):  # D1
+def test_a_search_that_cannot_look_is_unknown_and_never_none(make_run, tmp_path, shell):  # R56
     run = make_run(train=LONG)
     chain = run.start("0")
     run.up()

@@ -7,7 +7,7 @@ from waiting import wait_until
 
 
 @pytest.mark.parametrize("kind", cases.ORPHANS)
-def test_an_orphan_is_seen_and_ended(make_run, kind):  # P1 D1
+def test_an_orphan_is_seen_and_ended(make_run, kind):  # P1 R16
     cases.orphan(make_run, kind)
 
 

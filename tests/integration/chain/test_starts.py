@@ -14,7 +14,7 @@ from waiting import wait_until
 @pytest.mark.parametrize(
     "body", [LONG, cases.FAILS, cases.ENDS], ids=["long", "fails in 0.3 s", "ends in 0.3 s"]
 )
-def test_20_parallel_starts_from_two_homes_launch_once(make_run, body):  # P1 R41
+def test_20_parallel_starts_from_two_homes_launch_once(make_run, body):  # P1
     print(cases.parallel(make_run, body))
 
 
@@ -33,7 +33,7 @@ def test_starts_that_quote_a_live_attempt_launch_nothing(make_run):  # P1
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
-def test_a_chain_runs_its_stages_in_order_under_every_sh(make_run, shell):  # R41
+def test_a_chain_runs_its_stages_in_order_under_every_sh(make_run, shell):  # R23
     run = make_run(prepare="work prep; over", train=cases.ENDS, eval="work eval; over")
     assert run.result("0", shell=shell) == (0, "started: attempt 1")
     assert run.launches() == ["prep", "train", "eval"]
@@ -132,7 +132,7 @@ def test_a_missing_file_of_the_run_is_unknown(make_run, broken):
     assert not run.launches()
 
 
-def test_the_budget_bounds_all_starts(make_run):  # R44
+def test_the_budget_bounds_all_starts(make_run):  # R90
     run = make_run(budget=3, train="work train; over; exit 3")
     assert [run.result()[0] for _ in range(5)] == [20, 20, 20, 5, 5]
     assert run.result()[1] == "budget: 3 of 3"

@@ -95,7 +95,7 @@ def seen(run, health, attempt):
     )
 
 
-def test_the_handbooks_plain_line_carries_a_killed_run_on_to_its_result(laid_down):  # R61 R99
+def test_the_handbooks_plain_line_carries_a_killed_run_on_to_its_result(laid_down):  # R99
     home, folder, run = laid_down
     work = home / "iris"
 

@@ -140,7 +140,7 @@ def test_claimers_at_once_never_get_the_same_row(tmp_path):  # P4
 
 
 @pytest.mark.timeout(120)
-def test_a_writer_killed_at_any_moment_leaves_before_or_after(tmp_path):  # P3 P8
+def test_a_writer_killed_at_any_moment_leaves_before_or_after(tmp_path):  # P3 P8 R91
     chance = random.Random(SEED)
     folder = tmp_path / "state"
     committed = unsaid = 0

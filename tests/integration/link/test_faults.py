@@ -89,7 +89,7 @@ FAULTS: dict[str, tuple[Behaviour, Cause]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_what_is_no_box(fault):  # R12
+def test_what_is_no_box(fault):  # R12 R2
     behave, cause = FAULTS[fault]
     with serving(behave) as port, nothing_left():
         error = fails(address(port), cause)
@@ -201,7 +201,7 @@ def test_a_stopped_sshd_is_silent_at_the_greeting(box: Box, real):
 
 
 @pytest.mark.box
-def test_a_session_stopped_after_the_login(box: Box, real):
+def test_a_session_stopped_after_the_login(box: Box, real):  # R2
     with nothing_left():
         link = ssh.connect(real, box_name="gpu1", pinned=None, limit_s=10)
         sessions = box.session_pids()
@@ -220,7 +220,7 @@ def test_a_session_stopped_after_the_login(box: Box, real):
 
 @pytest.mark.box
 @pytest.mark.parametrize("how", ["session killed", "box gone"])
-def test_a_link_cut_in_the_middle_of_an_answer(box: Box, real, how):  # R12 R20
+def test_a_link_cut_in_the_middle_of_an_answer(box: Box, real, how):  # R12 R20 D4
     with nothing_left():
         link = ssh.connect(real, box_name="gpu1", pinned=None, limit_s=10)
         caught: list[LinkError] = []

@@ -54,7 +54,7 @@ def told(box: Box) -> tuple[int, ...]:
 # -- where it goes
 
 
-def test_an_alias_is_enough_and_a_visit_is_one_connection_with_one_channel(box: Box):  # R1 R26
+def test_an_alias_is_enough_and_a_visit_is_one_connection_with_one_channel(box: Box):  # R1 R26 R24
     address, _ = address_of(box)
     before = told(box)
     with visit(address) as link:
@@ -260,7 +260,7 @@ def test_a_key_file_that_is_not_there_or_no_key(box: Box, tmp_path):
             visit(address_of(box, identity=str(tmp_path / name))[0])
 
 
-def test_no_key_at_all(box: Box):
+def test_no_key_at_all(box: Box):  # R5 D19
     config(f"Host gpu1\n HostName 127.0.0.1\n Port {box.port}\n User dev\n")
     with pytest.raises(AuthRefused, match="no key to offer"):
         visit(resolve(BoxSpec("gpu1", "gpu1")), pinned=host_key(box))
@@ -288,7 +288,7 @@ def add(key: Path, passphrase: str = "") -> None:
     subprocess.run(["ssh-add", "-q", key], env=env, check=True, stdin=subprocess.DEVNULL, capture_output=True)
 
 
-def test_a_key_with_a_passphrase_needs_the_agent(box: Box, tmp_path, request):
+def test_a_key_with_a_passphrase_needs_the_agent(box: Box, tmp_path, request):  # R5 D19
     key = keygen(tmp_path / "locked", "secret words")
     with (box.home / ".ssh/authorized_keys").open("a") as file:
         file.write((tmp_path / "locked.pub").read_text())

@@ -114,7 +114,7 @@ def test_what_arm_prints_fits_a_terminal_and_ends_with_the_next_commands(laptop,
 
 
 @pytest.mark.timeout(60)
-def test_the_nonce_is_in_no_argument_environment_or_log(laptop, job):  # S9 S39
+def test_the_nonce_is_in_no_argument_environment_or_log(laptop, job):  # S9
     laptop.run("arm", "gpu1", "train", "--", job.waiting())
     job.up()
     nonce = (job.run_folder() / "nonce").read_text().strip()
@@ -154,7 +154,7 @@ def test_a_stage_with_a_pipe_that_fails_stamps_nothing(laptop, job):  # R61 D6
     assert laptop.health("train") == "failed"
 
 
-def test_the_laptop_may_go_away_at_once(laptop, job):  # R59 R67
+def test_the_laptop_may_go_away_at_once(laptop, job):  # R59 R67 R72 R150 D16
     child = laptop.start("arm", "gpu1", "train", "--", job.waiting("echo end > $W/result"))
     job.up()
     child.kill()

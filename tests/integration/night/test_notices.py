@@ -57,7 +57,7 @@ def _due_now(laptop):
 
 
 @pytest.mark.timeout(90)
-def test_a_failed_run_is_told_once_with_its_title_and_event_id(phone):  # R34 P3
+def test_a_failed_run_is_told_once_with_its_title_and_event_id(phone):  # P3
     laptop, job = phone
     with receiver() as hook:
         _failed(laptop, job, _url(hook))
@@ -158,7 +158,7 @@ def test_a_dripping_receiver_delays_no_tick_and_the_secret_is_nowhere(phone):  #
 
 
 @pytest.mark.timeout(90)
-def test_a_reference_that_leads_nowhere_is_said_and_no_tick_fails_of_it(phone):  # P5 S8
+def test_a_reference_that_leads_nowhere_is_said_and_no_tick_fails_of_it(phone):  # S8
     laptop, job = phone
     _failed(laptop, job)
     assert laptop.run(*TICK).returncode == 20

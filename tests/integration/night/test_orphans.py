@@ -61,7 +61,7 @@ def _kill_all_but(job, worker):
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("kind", WORKERS)
-def test_a_worker_that_outlives_its_chain_is_seen_guarded_and_ended(laptop, job, kind):  # P1 R16 R89 D1
+def test_a_worker_that_outlives_its_chain_is_seen_guarded_and_ended(laptop, job, kind):  # P1 R16 R89
     line, first = WORKERS[kind]
     (job.folder / "worker.py").write_text(_WORK.format(first=first))
     (job.folder / "starter.py").write_text(_BY_SUBPROCESS)

@@ -16,7 +16,7 @@ from fleet.ledger.lock import tick_lock
 LIMIT_S = 4.0
 
 
-def test_a_quiet_tick_is_one_connection_and_one_channel_however_many_runs(box, laptop):  # R1 R35
+def test_a_quiet_tick_is_one_connection_and_one_channel_however_many_runs(box, laptop):  # R1 R35 R18 R24
     jobs = [Job(box, f"job{number}") for number in range(5)]
     for job in jobs:
         assert laptop.run("arm", "gpu1", job.folder.name, "--", job.waiting()).returncode == 0
@@ -75,7 +75,7 @@ def test_a_run_outlives_the_tmux_it_was_started_in(laptop, job):  # R59
     assert laptop.run("watch", "gpu1", "train").returncode == 0
 
 
-def test_a_reboot_is_told_from_a_crash(laptop, job):  # R34
+def test_a_reboot_is_told_from_a_crash(laptop, job):  # R34 R83
     laptop.run("arm", "gpu1", "train", "--", job.waiting())
     job.up()
     laptop.patrol()
@@ -85,7 +85,7 @@ def test_a_reboot_is_told_from_a_crash(laptop, job):  # R34
     assert found["next"] == ["babysit resume train --yes"]
 
 
-def test_a_box_that_is_away_says_nothing_about_the_job(laptop, job):  # R12 P2
+def test_a_box_that_is_away_says_nothing_about_the_job(laptop, job):  # R12 R14 R82
     laptop.run("arm", "gpu1", "train", "--", job.waiting())
     job.up()
     laptop.patrol()
@@ -99,7 +99,7 @@ def test_a_box_that_is_away_says_nothing_about_the_job(laptop, job):  # R12 P2
     job.release()
 
 
-def test_a_second_tick_at_the_same_time_says_who_is_at_it(laptop):  # R76 P5
+def test_a_second_tick_at_the_same_time_says_who_is_at_it(laptop):  # R91
     laptop.patrol()
     with tick_lock(laptop.state, at=time.time()):
         began = time.monotonic()
@@ -138,7 +138,7 @@ def settle_for(laptop: Laptop, seconds: float) -> list[str]:
 )
 def test_a_hang_with_heartbeats_stalls_and_a_silent_log_with_checkpoints_does_not(
     loop, last, laptop, job
-):  # R98 D9
+):  # R98 D9 R150 D16
     laptop.spec(SPEC.format(command=job.command(loop)))
     assert laptop.run("arm", "gpu1", "train").returncode == 0
     job.up()
@@ -149,7 +149,7 @@ def test_a_hang_with_heartbeats_stalls_and_a_silent_log_with_checkpoints_does_no
 
 
 @pytest.mark.timeout(120)
-def test_frozen_boxes_cost_their_limit_and_the_others_nothing(tmp_path, make_box):  # R3 P5
+def test_frozen_boxes_cost_their_limit_and_the_others_nothing(tmp_path, make_box):  # R3 P5 R2
     healthy, frozen, asleep = make_box("gpu1"), make_box("gpu2"), make_box("gpu3")
     with ExitStack() as stack:
         stages = {

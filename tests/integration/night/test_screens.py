@@ -59,7 +59,7 @@ def noisy(night):
 
 
 @pytest.mark.timeout(90)
-def test_every_screen_of_a_night_fits_and_is_harmless(noisy):  # S23 S26 R42 R80
+def test_every_screen_of_a_night_fits_and_is_harmless(noisy):  # S23 R42 R30
     laptop, job = noisy
     run = job.run
     armed = _checked(laptop.run("arm", "gpu1", run))
@@ -85,7 +85,7 @@ def test_every_screen_of_a_night_fits_and_is_harmless(noisy):  # S23 S26 R42 R80
 
 
 @pytest.mark.timeout(60)
-def test_only_raw_gives_the_bytes_and_page_and_json_hold_no_control_character(noisy):  # S23 S25
+def test_only_raw_gives_the_bytes_and_page_and_json_hold_no_control_character(noisy):  # S23 S25 S24
     laptop, job = noisy
     assert laptop.run("arm", "gpu1", job.run).returncode == 0
     log = job.run_folder() / "run.log"
@@ -105,7 +105,7 @@ def test_only_raw_gives_the_bytes_and_page_and_json_hold_no_control_character(no
 
 
 @pytest.mark.timeout(60)
-def test_the_line_for_cron_runs_as_it_stands_and_only_then_is_cron_armed(night):  # R113
+def test_the_line_for_cron_runs_as_it_stands_and_only_then_is_cron_armed(night):  # R30 R78 R79
     laptop, job = night
     state = laptop.home / "my files (100 %)"  # what a path may hold
     laptop.env["XDG_STATE_HOME"] = str(state)

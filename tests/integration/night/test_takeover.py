@@ -109,7 +109,9 @@ def _reference(folder):
 
 
 @pytest.mark.timeout(150)
-def test_somebody_with_the_page_and_the_key_alone_finishes_the_run(tmp_path, owner, iris):  # R99 R107 R89 P6
+def test_somebody_with_the_page_and_the_key_alone_finishes_the_run(
+    tmp_path, owner, iris
+):  # R99 R107 R89 P6 R84
     _killed_training(owner, iris)
     assert owner.health("iris") == "failed"
     page = owner.run("handbook", "iris").stdout
@@ -143,7 +145,7 @@ def test_somebody_with_the_page_and_the_key_alone_finishes_the_run(tmp_path, own
 @pytest.mark.timeout(90)
 def test_a_page_holds_no_secret_and_a_wrong_fingerprint_sends_nothing(
     tmp_path, owner, iris
-):  # R106 S1 S9 S39
+):  # R106 S1 S8 S44
     assert owner.run("arm", "gpu1", "iris").returncode == 0
     nonce = (iris.run_folder() / "nonce").read_text().strip()
     pages = [*(owner.state / "handbook").glob("*.md"), iris.run_folder() / "handbook.md"]

@@ -74,7 +74,7 @@ def _report(name, late):
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("waits", [True, False], ids=["it-waits", "it-just-starts"])
-def test_the_end_of_the_run_ends_the_watch_and_not_its_hold(night, waits):  # R93
+def test_the_end_of_the_run_ends_the_watch_and_not_its_hold(night, waits):  # R93 R15
     laptop, job = night
     late = [_late_s(laptop, job, waits=waits) for _ in range(5 if waits else 1)]
     _report("watch after the end", late)
@@ -92,7 +92,7 @@ def test_the_median_watch_returns_within_a_second_and_a_half(night, waits):  # R
 
 @pytest.mark.timeout(90)
 @pytest.mark.parametrize("then", ["exit 3", "kill -9 $$"])
-def test_a_watch_of_a_run_that_fails_exits_20_and_says_why(night, then):  # R97
+def test_a_watch_of_a_run_that_fails_exits_20_and_says_why(night, then):  # R97 R10
     laptop, job = night
     child = _watched(laptop, job, command=job.waiting(then))
     job.release()
@@ -103,7 +103,7 @@ def test_a_watch_of_a_run_that_fails_exits_20_and_says_why(night, then):  # R97
 
 
 @pytest.mark.timeout(90)
-def test_a_watch_of_a_run_that_loses_its_chain_exits_10_with_the_pid(night):  # R97
+def test_a_watch_of_a_run_that_loses_its_chain_exits_10_with_the_pid(night):  # R97 R65 D12
     laptop, job = night
     deaf = job.command(
         "trap '' HUP; echo up; while [ ! -e $W/go ]; do sleep 0.1; done"
@@ -117,7 +117,7 @@ def test_a_watch_of_a_run_that_loses_its_chain_exits_10_with_the_pid(night):  # 
 
 
 @pytest.mark.timeout(60)
-def test_a_watch_whose_hours_are_over_exits_124_and_the_run_goes_on(night):  # R97 P5
+def test_a_watch_whose_hours_are_over_exits_124_and_the_run_goes_on(night):  # R97 P5 R10 R11
     laptop, job = night
     assert laptop.run("arm", "gpu1", job.run, "--", job.waiting()).returncode == 0
     done = laptop.run("watch", "gpu1", job.run, "--hours", "0.0005")
@@ -126,7 +126,7 @@ def test_a_watch_whose_hours_are_over_exits_124_and_the_run_goes_on(night):  # R
 
 
 @pytest.mark.timeout(60)
-def test_a_second_watch_exits_75_and_names_the_first(night):  # R109
+def test_a_second_watch_exits_75_and_names_the_first(night):  # R109 R95
     laptop, job = night
     first = _watched(laptop, job)
     second = laptop.run("watch", "gpu1", job.run)
@@ -137,7 +137,7 @@ def test_a_second_watch_exits_75_and_names_the_first(night):  # R109
 
 
 @pytest.mark.timeout(60)
-def test_a_watch_that_is_superseded_exits_21_at_its_next_turn(night):  # R97 R109
+def test_a_watch_that_is_superseded_exits_21_at_its_next_turn(night):  # R97 R109 R10
     laptop, job = night
     first = _watched(laptop, job)
     second = laptop.start("watch", "gpu1", job.run, "--supersede")
@@ -173,7 +173,7 @@ def test_a_watch_that_is_terminated_exits_143_and_leaves_no_waiter_behind(night)
 
 
 @pytest.mark.timeout(60)
-def test_a_watch_that_was_killed_is_named_as_gone_by_resume_and_blocks_no_other(night):  # R113
+def test_a_watch_that_was_killed_is_named_as_gone_by_resume_and_blocks_no_other(night):  # R113 R94
     laptop, job = night
     child = _watched(laptop, job)
     child.kill()
@@ -187,7 +187,7 @@ def test_a_watch_that_was_killed_is_named_as_gone_by_resume_and_blocks_no_other(
 
 
 @pytest.mark.timeout(90)
-def test_a_link_that_is_cut_does_not_end_the_watch(night):  # R1 R20
+def test_a_link_that_is_cut_does_not_end_the_watch(night):  # R20
     laptop, job = night
     child = _watched(laptop, job)
     before = job.box.traffic()

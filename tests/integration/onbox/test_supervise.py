@@ -58,7 +58,7 @@ def test_an_exit_status_is_told_as_one(supervise, tmp_path, status):  # R63
 @pytest.mark.parametrize(
     "number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGPIPE]
 )
-def test_a_signal_is_told_from_the_exit_status_that_looks_like_it(supervise, tmp_path, number):  # R63
+def test_a_signal_is_told_from_the_exit_status_that_looks_like_it(supervise, tmp_path, number):  # R63 R77
     done = ran(supervise("sh", "-c", f"kill -{int(number)} $$"))
     assert done.returncode == 128 + number
     assert result(tmp_path) == f"kind=signal\nvalue={int(number)}\ncore=0\n"

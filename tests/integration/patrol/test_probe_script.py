@@ -110,6 +110,7 @@ def test_a_tagged_process_without_a_chain_is_an_orphan(box, shell):
 def test_the_probe_does_not_see_itself_even_when_started_inside_a_run(box, shell, monkeypatch):  # R16 D1
     hand = box.run()
     hand.attempt(pid=2)
+    monkeypatch.setenv("BABYSIT_TAG", f"{hand.run.tag}/01-train")
     assert facts_of(box, hand, interpreter=shell).alive.value == ()
 
 
@@ -237,7 +238,7 @@ def test_visited_that_is_no_plain_file_neither_blocks_nor_is_written(box):
 
 
 @every_shell
-def test_only_new_bytes_of_the_log_come(box, shell):  # R42
+def test_only_new_bytes_of_the_log_come(box, shell):  # R42 R32
     hand = box.run()
     hand.attempt()
     with hand.held("chain"):
@@ -262,7 +263,7 @@ def truncated(log):
     ("change", "data"),
     [(renamed, b"after the rotation, and longer than it was before\n"), (truncated, b"anew\n")],
 )
-def test_a_log_that_was_rotated_or_truncated_is_read_from_its_start(box, change, data):
+def test_a_log_that_was_rotated_or_truncated_is_read_from_its_start(box, change, data):  # R32
     hand = box.run()
     hand.attempt()
     hand.log.write_bytes(b"Epoch 1/9\nEpoch 2/9\n")
@@ -345,7 +346,7 @@ def test_records_that_are_no_plain_files_neither_block_nor_are_believed(box, nam
     )
 
 
-def test_progress_bars_are_read_by_their_last_frame(box):  # R42 R147
+def test_progress_bars_are_read_by_their_last_frame(box):  # R42 R147 D14
     hand = box.run()
     hand.attempt()
     hand.log.write_bytes(
@@ -372,7 +373,7 @@ def test_progress_bars_are_read_by_their_last_frame(box):  # R42 R147
         "x\\",
     ],
 )
-def test_a_glob_is_data(box, glob):  # S17
+def test_a_glob_is_data(box, glob):  # S17 R6
     hand = box.run(artifacts=(glob, "real*.pt"))
     work = box.home / "work"
     for name in ("a", "b", "real one.pt", "-rf"):
@@ -428,7 +429,7 @@ def test_a_run_id_that_is_none_is_not_looked_for(box, run_id):
     assert {section.run_id for section in sections(reply, token, where="x")} == {None}
 
 
-def test_waiting_ends_with_the_chain_and_shows_its_end(box):
+def test_waiting_ends_with_the_chain_and_shows_its_end(box):  # R18
     hand = box.run()
     hand.attempt()
     import threading

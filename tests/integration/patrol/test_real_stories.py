@@ -90,7 +90,7 @@ def decide_now(box, hand, **how):
     return decide(hand.run, seen, fold(History(), hand.run, seen, clock.now()), clock.now())
 
 
-def test_another_boot_without_an_end_record_is_interrupted(box):
+def test_another_boot_without_an_end_record_is_interrupted(box):  # R87
     hand = box.run()
     hand.attempt(boot="00000000-1111-2222-3333-444444444444")
     hand.log.write_bytes(b"Epoch 52/90\n")

@@ -63,7 +63,7 @@ def test_locks_elsewhere_get_a_folder_of_the_runs_own():
     assert ("lockdir", "/var/tmp/locks/iris-7f3a") in plan_of(files)
 
 
-def test_the_last_part_of_a_chain_is_its_stages_joined_by_and(tmp_path):
+def test_the_last_part_of_a_chain_is_its_stages_joined_by_and(tmp_path):  # R60
     text = render(a_run(Stage("prepare", "a"), Stage("train", "b"), Stage("eval", "c")), PLAN)
     lines = [line.strip() for line in text.files[text.chain_name].decode().splitlines()]
     start = lines.index("stage 01-prepare &&")
@@ -72,7 +72,7 @@ def test_the_last_part_of_a_chain_is_its_stages_joined_by_and(tmp_path):
     ]  # fmt: skip
 
 
-def test_the_nonce_is_in_one_file_only():  # S16
+def test_the_nonce_is_in_one_file_only():  # S9
     files = render(a_run(), PLAN)
     assert [path for path, content in files.files.items() if NONCE.encode() in content] == ["nonce"]
     assert NONCE not in tag_of("iris-7f3a", NONCE)
@@ -82,14 +82,14 @@ def test_the_same_run_and_plan_give_the_same_bytes():
     assert render(a_run(), PLAN) == render(a_run(), PLAN)
 
 
-def test_a_chains_name_tells_its_text():
+def test_a_chains_name_tells_its_text():  # R69
     one, other = render(a_run(), PLAN), render(a_run(Stage("train", "a"), Stage("eval", "b")), PLAN)
     assert one.chain_name != other.chain_name
     assert len(one.chain_name) == len("chain-12345678.sh")
 
 
 @pytest.mark.parametrize("shell", [("sh",), ("bash",), ("dash",), ("busybox", "sh")], ids=" ".join)
-def test_every_shell_can_read_the_chain(tmp_path, shell):  # R41
+def test_every_shell_can_read_the_chain(tmp_path, shell):  # R23
     files = render(a_run(), PLAN)
     path = tmp_path / files.chain_name
     path.write_bytes(files.files[files.chain_name])
@@ -105,7 +105,7 @@ def test_every_shell_can_read_the_chain(tmp_path, shell):  # R41
     cwd=st.text(st.characters(exclude_characters="\0\r\n", exclude_categories=["Cs"]), min_size=1),
 )
 @settings(max_examples=50, deadline=None)
-def test_commands_and_folders_stay_as_they_were_written(command, cwd):
+def test_commands_and_folders_stay_as_they_were_written(command, cwd):  # S18
     files = render(a_run(Stage("train", command), cwd=cwd), PLAN)
     assert files.files["stages/01-train.sh"].decode().removesuffix("\n") == command.removesuffix("\n")
     assert f"cwd={cwd}".encode() in files.files["plan"].split(b"\n")

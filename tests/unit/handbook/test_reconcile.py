@@ -50,20 +50,20 @@ def several(make, **healths):
 
 
 @pytest.mark.parametrize("health", list(Health))
-def test_every_health_has_one_next_command(health, make):  # R100
+def test_every_health_has_one_next_command(health, make):  # R100 R83 R90
     truth = one(make, health)
     assert truth.next.command == NEXT[health]
     assert shlex.split(truth.next.command)[1] in VERBS
     assert sum(health in healths for healths, _ in STEPS) == 1
 
 
-def test_a_resumable_run_says_where_from_and_which_attempt(make):  # R100
+def test_a_resumable_run_says_where_from_and_which_attempt(make):  # R100 R83
     says = one(make, Health.INTERRUPTED).next.says
     assert says == "continue train from its last stamped stage and checkpoint, attempt 2 of 3"
 
 
 @pytest.mark.parametrize("health", [Health.FAILED, Health.VANISHED, Health.INTERRUPTED, Health.STOPPED])
-def test_with_the_budget_used_up_no_start_is_proposed(health, make):
+def test_with_the_budget_used_up_no_start_is_proposed(health, make):  # R90
     truth = one(make, health, attempt=3)
     assert truth.next.command == "babysit logs gpu1 train"
     assert "all 3 starts" in truth.next.says
@@ -135,7 +135,7 @@ def test_a_belief_that_the_box_refutes_is_named(make):  # R113
 
 
 @pytest.mark.parametrize("health", [Health.UNREACHABLE, Health.UNKNOWN])
-def test_a_box_that_does_not_answer_refutes_nothing(health, make):  # P2
+def test_a_box_that_does_not_answer_refutes_nothing(health, make):  # R14
     before = make.verdict(Health.RUNNING, facts_at=make.now - 1860)
     assert one(make, health, before=before).believed_and_wrong == ()
 
@@ -186,7 +186,7 @@ def test_the_screen_has_truth_belief_and_one_command(make):
 
 @pytest.mark.parametrize("health", list(Health))
 @pytest.mark.parametrize("armed", [(), ("cron 03:33, last fired 22 min ago",)])
-def test_the_screen_says_what_watches_while_anything_can_change(armed, health, make):
+def test_the_screen_says_what_watches_while_anything_can_change(armed, health, make):  # R30
     screen = say(one(make, health, armed=armed))
     if armed:
         assert screen[screen.index("Armed") + 1] == f"  {armed[0]}"

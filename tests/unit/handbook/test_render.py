@@ -123,7 +123,7 @@ def test_it_is_whole_when_everything_optional_is_none(make):
         ({"health": Health.UNREACHABLE, "facts_at": None}, "It was never seen"),
     ],
 )
-def test_it_claims_only_what_was_seen(other, says, make):  # P2
+def test_it_claims_only_what_was_seen(other, says, make):  # R14
     verdict = other["verdict"] if "verdict" in other else make.verdict(**other)
     assert says in render(make.facts(verdict=verdict), make.now)
 
@@ -184,7 +184,7 @@ def test_nothing_hostile_breaks_out_of_its_place(make, commands, last, says, fil
 @given(
     st.text(st.characters(categories=("L", "N", "P", "S"), include_characters=" "), min_size=1, max_size=60)
 )
-def test_a_command_is_shown_as_it_was_written(make, command):
+def test_a_command_is_shown_as_it_was_written(make, command):  # S18
     assume(not command.startswith("<!-- notes by hand"))  # the one thing that is shown otherwise
     page = render(make.facts(make.run(spec_stages=(Stage("one", command),))), make.now)
     _, fences = blocks(page)

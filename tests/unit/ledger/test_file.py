@@ -90,7 +90,7 @@ def test_a_symlink_in_place_of_the_file_is_not_followed(tmp_path):  # S37
     [b"this is no database at all\n" * 100, bytes(8192), b"SQLite format 3\0" + b"\xff" * 5000],
     ids=["text", "zeros", "header then rubbish"],
 )
-def test_a_file_that_is_no_ledger_is_said_and_left_alone(tmp_path, content, write):  # P8
+def test_a_file_that_is_no_ledger_is_said_and_left_alone(tmp_path, content, write):  # P8 R91
     path = tmp_path / "ledger.db"
     path.write_bytes(content)
     with (
@@ -221,7 +221,7 @@ def test_an_older_ledger_is_read_without_being_changed(tmp_path):
     assert path.read_bytes() == b""
 
 
-def test_where_things_are(monkeypatch):
+def test_where_things_are(monkeypatch):  # R101
     monkeypatch.setenv("XDG_STATE_HOME", "/somewhere/state")
     monkeypatch.setenv("XDG_CONFIG_HOME", "/somewhere/config")
     monkeypatch.delenv("BABYSIT_STATE", raising=False)

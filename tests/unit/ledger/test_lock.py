@@ -27,7 +27,7 @@ def holder(tmp_path):
     child.stdout.close()
 
 
-def test_a_second_tick_is_told_who_and_since_when(tmp_path, holder):
+def test_a_second_tick_is_told_who_and_since_when(tmp_path, holder):  # R91
     with pytest.raises(Busy) as caught, tick_lock(tmp_path, at=1.0):
         pass
     assert caught.value.what == f"another tick is at it: pid {holder.pid} since 2026-11-18T11:06:40+00:00"

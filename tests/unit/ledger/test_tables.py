@@ -54,7 +54,7 @@ def test_an_id_wins_over_a_name_that_looks_like_it(ledger):
     assert ledger.runs.find("x-1") == named
 
 
-def test_an_intent_is_open_until_its_outcome_is_known(ledger):  # P6 P8
+def test_an_intent_is_open_until_its_outcome_is_known(ledger):  # P8
     first = ledger.intents.begin("train-k3f9", "launch", "expect 0", NOON)
     second = ledger.intents.begin("eval-9d2k", "stop", "attempt 1", NOON + 1)
     assert [intent.id for intent in ledger.intents.open()] == [first, second]

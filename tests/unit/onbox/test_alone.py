@@ -19,7 +19,7 @@ def imported(source):
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
-def test_onbox_imports_only_the_standard_library_and_itself(path):  # D1
+def test_onbox_imports_only_the_standard_library_and_itself(path):
     assert set(imported(path.read_text())) <= sys.stdlib_module_names | {"onbox"}
 
 

@@ -64,7 +64,7 @@ def test_what_was_not_read_is_said_and_never_fine(changed, box_changed, source):
     }
 
 
-def test_no_proof_no_success():  # P2
+def test_no_proof_no_success():  # P2 R15 R28
     done = known(end("done"))
     assert judged(seen=probe(facts(**GONE, end=done))).health is Health.FINISHED
     for broken in ({"end": MISSING}, {"attempt": MISSING}, {"locks": MISSING}, {"alive": MISSING}):
@@ -76,12 +76,20 @@ def test_marker_text_in_a_log_finishes_nothing():  # S39
     assert judged(seen=probe(facts(log=log(text)))).row == "R-RUN-1"
 
 
+def test_what_the_log_says_hides_neither_the_end_nor_the_alarm():  # R33
+    # The end comes from the record, whatever the log lacks; the alarm from silence, whatever the log claims.
+    assert judged(seen=probe(facts(**GONE, end=known(end("done")), log=MISSING))).health is Health.FINISHED
+    claims = log(b"Training completed\nFINISHED\n", ago_s=9000)
+    hangs = facts(attempt=known(attempt(ago_s=9000)), log=claims)
+    assert judged(seen=probe(hangs)).health is Health.STALLED
+
+
 def test_an_absent_lock_file_does_not_hide_a_living_chain():
     verdict = judged(seen=probe(facts(locks=FREE, alive=known((Alive(CHAIN_PID, "lock", "sh"),)))))
     assert verdict.row == "R-RUN-1"
 
 
-def test_a_box_that_is_away_never_speaks_for_the_job():  # R20
+def test_a_box_that_is_away_never_speaks_for_the_job():  # R14
     for history in (History(), History(facts_at=NOW - 60, seen_as="failed")):
         for cause in Cause:
             verdict = decide(run(), away(cause), history, NOW)
@@ -132,7 +140,7 @@ CANARY = "\x1b[2J$(id)`<script>"
 
 @settings(max_examples=50, deadline=None)
 @given(looks=st.lists(probes, min_size=1, max_size=3), launched=st.booleans())
-def test_whatever_is_seen_there_is_exactly_one_verdict(looks, launched):  # R80
+def test_whatever_is_seen_there_is_exactly_one_verdict(looks, launched):  # R80 R88
     of_run, history = run(launched=launched, artifacts=("*",)), History()
     for look in looks:
         history = fold(history, of_run, look, NOW)

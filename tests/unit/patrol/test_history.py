@@ -18,7 +18,7 @@ from unit.patrol.build import (
     run,
 )
 
-from fleet.model.probe import LogSlice, Memory
+from fleet.model.probe import Gpu, LogSlice, Memory
 from fleet.model.verdict import Progress
 from patrol.decide import decide
 from patrol.history import History, fold
@@ -37,6 +37,7 @@ class Story:
         self.ticks = 0
         self.history = History()
         self.verdict = None
+        self.gpus = (Gpu(0, "H100", 94.0, 10**9, 8 * 10**9),)
 
     def tick(self, new=b"", *, after_s=FIVE_MIN, **changed):
         self.ticks += 1
@@ -48,7 +49,9 @@ class Story:
         log = LogSlice("1:2", len(self.text), self.written_at, start, self.text[start:])
         values = {"log": known(log), "attempt": known(attempt(ago_s=0.0)), **changed}
         seen = msgspec.structs.replace(
-            probe(facts(**values), box(now=now + SKEW)), at=now, runs={self.run.run_id: facts(**values)}
+            probe(facts(**values), box(now=now + SKEW, gpus=known(self.gpus))),
+            at=now,
+            runs={self.run.run_id: facts(**values)},
         )
         self.history = fold(self.history, self.run, seen, now)
         self.verdict = decide(self.run, seen, self.history, now)
@@ -82,7 +85,7 @@ def test_a_silent_log_and_a_new_marker_runs():
     assert story.tick(markers=known((marker(ago_s=-FIVE_MIN * 7),))).row == "R-RUN-1"
 
 
-def test_a_busy_gpu_is_no_progress():  # R98
+def test_a_busy_gpu_is_no_progress():  # R98 R47 R150
     story = Story()
     story.tick(b"Epoch 1/9\n")
     verdict = [story.tick() for _ in range(7)][-1]
@@ -90,9 +93,11 @@ def test_a_busy_gpu_is_no_progress():  # R98
     assert "GPU 94 %" in verdict.summary
 
 
-def test_an_idle_gpu_with_new_lines_is_no_stall():  # R98
+def test_an_idle_gpu_with_new_lines_is_no_stall():  # R98 R46
     story = Story()
+    story.gpus = (Gpu(0, "H100", 0.0, 10**9, 8 * 10**9),)
     assert {story.tick(f"Epoch {n}/90\n".encode()).row for n in range(9)} == {"R-RUN-1"}
+    assert "GPU 0 %" in story.verdict.summary
 
 
 def test_a_bar_drawn_again_at_the_same_place_is_stalled_and_one_that_moves_is_not():  # R42
@@ -127,7 +132,7 @@ def test_own_heartbeat_patterns_count():
     assert [story.tick(b"PING\n").row for _ in range(7)][-1] == "R-STALL-2"
 
 
-def test_a_new_attempt_starts_the_clock_anew_and_forgets_the_old_progress():
+def test_a_new_attempt_starts_the_clock_anew_and_forgets_the_old_progress():  # R32
     story = Story()
     story.tick(b"Epoch 8/9\n")
     assert [story.tick().row for _ in range(7)][-1] == "R-STALL-1"
@@ -185,7 +190,7 @@ def test_a_log_seen_for_the_first_time_late_is_stalled_at_once():
     assert decide(of_run, seen, history, NOW).row == "R-STALL-1"
 
 
-def test_the_box_clock_and_not_ours_judges_its_files():
+def test_the_box_clock_and_not_ours_judges_its_files():  # R52
     # Box one hour ahead of us: its files look as if from the future, and are ten seconds old.
     of_run, ahead = run(), 3600.0
     values = facts(
@@ -200,7 +205,7 @@ def test_the_box_clock_and_not_ours_judges_its_files():
 
 
 @pytest.mark.parametrize("step_s", [7200.0, -7200.0])
-def test_a_box_clock_that_is_set_is_no_stall_and_hides_none(step_s):
+def test_a_box_clock_that_is_set_is_no_stall_and_hides_none(step_s):  # R52
     of_run = run()
     log = known(LogSlice("1:2", 10, BOX_NOW - 1200, 0, b"Epoch 1/9\n"))
     values = facts(attempt=known(attempt(ago_s=9000)), log=log)
@@ -230,7 +235,7 @@ def test_a_file_from_the_future_does_not_hide_a_stall_for_ever():
     assert decide(of_run, seen, history, later).row == "R-STALL-1"
 
 
-def test_failures_of_the_link_count_in_a_row_and_change_nothing_else():
+def test_failures_of_the_link_count_in_a_row_and_change_nothing_else():  # R14
     known_before = fold(History(), run(), probe(), NOW)
     history = known_before
     for count in range(1, 4):
@@ -243,7 +248,7 @@ def test_failures_of_the_link_count_in_a_row_and_change_nothing_else():
     assert fold(history, run(), probe(), NOW + 9).link_failures == 0
 
 
-def test_kills_for_memory_count_since_the_attempt_began():
+def test_kills_for_memory_count_since_the_attempt_began():  # R54
     of_run = run()
     history = fold(History(), of_run, probe(facts(), box(memory=known(Memory(1, 2, 5)))), NOW)
     assert history.oom_kills == 0

@@ -124,7 +124,7 @@ def test_what_is_no_heartbeat(line):
     assert not is_heartbeat(line)
 
 
-def test_own_patterns_are_plain_text():
+def test_own_patterns_are_plain_text():  # R6 S19
     assert is_heartbeat("PING a.c", ("a.c",))
     assert not is_heartbeat("PING abc", ("a.c",))
     assert read_news(b"PING 1\nPING 2\n", ("PING", "")).heartbeats == 2
@@ -147,7 +147,7 @@ def test_a_bar_counts_by_where_it_stands_and_not_by_being_drawn():  # R42
     assert read_news(drawn.replace("37/", "38/").encode()).bar == "it 38/100"
 
 
-def test_five_megabytes_of_one_bar():  # R42
+def test_five_megabytes_of_one_bar():  # R42 D14
     text = b"".join(b"\r%3d%%|##| %d/100 [00:01<00:02]" % (n % 100, n % 100) for n in range(160_000))
     assert len(text) > 4_000_000
     assert read_news(text[-16384:], skip_first=True).progress.index == 99

@@ -38,7 +38,7 @@ AWAY = verdict(
 )  # fmt: skip
 
 
-def test_the_screen():  # R80
+def test_the_screen():  # R80 P10
     assert lines([verdict(), STALLED, AWAY], NOW) == [
         "train   gpu1  running     epoch 37/90 · loss 0.412 · ETA 3 h 10 min · GPU 94 %",
         "        now",
@@ -56,7 +56,7 @@ def test_the_screen():  # R80
     assert lines([], NOW) == []
 
 
-def test_every_run_has_a_line_even_when_nothing_changed():  # R80
+def test_every_run_has_a_line_even_when_nothing_changed():  # R80 P10
     names = ["a", "b", "c"]
     shown = lines([verdict(name) for name in names], NOW)
     assert [line.split()[0] for line in shown if not line.startswith(" ")] == names
@@ -121,7 +121,7 @@ def test_the_document_has_exactly_the_promised_keys():
     ]  # fmt: skip
 
 
-def test_a_failed_run_shows_its_last_lines_above_the_last_one():  # R63
+def test_a_failed_run_shows_its_last_lines_above_the_last_one():
     log = (
         "step 1",
         "Traceback (most recent call last):",

@@ -43,12 +43,12 @@ def test_a_living_run_is_waited_for_without_spinning(health):  # R97
 
 
 @pytest.mark.parametrize(("count", "pause_s"), [(1, 2), (2, 4), (5, 32), (6, 60), (500, 60)])
-def test_a_box_that_is_away_is_asked_again_with_growing_pauses(count, pause_s):  # R13
+def test_a_box_that_is_away_is_asked_again_with_growing_pauses(count, pause_s):
     step = after(told(Health.UNREACHABLE), left_s=3600, away_s=30, away_count=count)
     assert isinstance(step, Turn) and step.pause_s == pause_s
 
 
-def test_a_box_that_stays_away_ends_the_wait():
+def test_a_box_that_stays_away_ends_the_wait():  # R10 R11
     step = after(told(Health.UNREACHABLE), left_s=3600, away_s=GIVE_UP_AWAY_S, away_count=9)
     assert isinstance(step, Leave) and step.exit_code == 11
 

@@ -102,6 +102,7 @@ def test_broken_toml_names_its_line():
         ";id",
         "$(id)",
         "`id`",
+        "#(id)",
         "a\n",
         "\n",
         "-oProxyCommand=x",
@@ -115,7 +116,7 @@ def test_broken_toml_names_its_line():
         "a" * 65,
     ],
 )
-def test_hostile_names_are_no_names(name):  # S16
+def test_hostile_names_are_no_names(name):  # S16 S20
     assert not is_name(name)
 
 
