@@ -26,7 +26,7 @@ house: $(READY)
 	$(RUN) -m pytest -q tests/house
 
 integration: $(READY) system
-	$(RUN) -m pytest -q -m "not fault" tests/contract tests/integration
+	$(RUN) -m pytest -q --durations=12 -m "not fault" tests/contract tests/integration
 
 # The whole sweeps; `make integration` runs a seeded sample of them.
 fault: $(READY) system

@@ -22,6 +22,7 @@ _BARS_SHOWN = 5
 _NAME_COLUMN_MAX = 20
 _LAST_LINE_CHARS = 200
 _LINES_BEFORE = 3  # of the log, above its last line
+_LAST_LINE_ROWS = 3  # what a program said last is what its owner needs: whole, as far as that goes
 _QUOTED = frozenset({Health.FAILED, Health.STALLED, Health.VANISHED, Health.ORPHANED, Health.INTERRUPTED})
 
 
@@ -50,8 +51,9 @@ def lines(verdicts: Sequence[Verdict], now: float, width: int = 80) -> list[str]
             )
         if verdict.last_line and verdict.health in _QUOTED:
             before = verdict.last_lines[:-1] if verdict.last_lines[-1:] == (verdict.last_line,) else ()
-            text += [_quoted("log", line, indent, width) for line in before[-_LINES_BEFORE:]]
-            text.append(_quoted("last line", verdict.last_line, indent, width))
+            for line in before[-_LINES_BEFORE:]:
+                text += _quoted("log", line, indent, width)
+            text += _quoted("last line", verdict.last_line, indent, width, rows=_LAST_LINE_ROWS)
     return text
 
 
@@ -237,10 +239,13 @@ def _command(command: str, indent: int, width: int) -> list[str]:
     return _wrapped(" " * indent, [f"next: {command}"], indent, width)
 
 
-def _quoted(label: str, text: str, indent: int, width: int) -> str:
-    room = max(8, width - indent - len('last line ""'))
-    shown = render_untrusted(text, _LAST_LINE_CHARS)
-    return f'{"":<{indent}}{label:<9} "{_cut(shown, room)}"'
+def _quoted(label: str, text: str, indent: int, width: int, rows: int = 1) -> list[str]:
+    """A line of the box in quotes, harmless, on at most `rows` lines; a cut is shown."""
+    lead = f"{'':<{indent}}{label:<9} "
+    room = max(8, width - len(lead))
+    shown = f'"{_cut(render_untrusted(text, _LAST_LINE_CHARS), room * rows - 2)}"'
+    pieces = [shown[at : at + room] for at in range(0, len(shown), room)]
+    return [lead + pieces[0], *(" " * len(lead) + piece for piece in pieces[1:])]
 
 
 def _column(names: Sequence[str]) -> int:

@@ -38,6 +38,7 @@ from fleet.model.verdict import Verdict
 # What an arm does, in this order; a caller is told when each begins.
 STEPS = ("preflight", "intent", "ship", "place", "launch", "verify", "record", "handbook")
 _VERIFY_S = 60.0
+_MOMENT_S = 1
 _SUFFIX = "abcdefghjkmnpqrstuvwxyz23456789"
 
 
@@ -196,10 +197,15 @@ def _new_run(box: BoxSpec, spec: RunSpec, report: BoxReport) -> Run:
 
 
 def _verified(link: Link, ledger: Ledger, run: Run, launched: Launched) -> Probe:
-    """The first probe that shows the attempt, within a minute; else the last one there was."""
+    """The first probe that shows the attempt, within a minute; else the last one there was.
+
+    A run that was just started is waited for on the box for a moment: a mistyped command has ended by then,
+    and is told as failed while its author is still here.
+    """
     deadline = clock.monotonic() + _VERIFY_S
+    wait = (run.run_id, _MOMENT_S) if launched.word == "started" else None
     while True:
-        seen = ask(link, run.box.name, (run,), histories_of(ledger))
+        seen = ask(link, run.box.name, (run,), histories_of(ledger), wait=wait)
         facts = seen.runs.get(run.run_id) if isinstance(seen, Reachable) else None
         shown = facts is not None and getattr(getattr(facts.attempt, "value", None), "number", 0) > 0
         if shown or launched.word not in ("started", "busy", "already-so") or clock.monotonic() > deadline:

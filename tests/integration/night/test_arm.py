@@ -104,6 +104,14 @@ def test_a_finished_run_armed_again_says_its_result_and_a_changed_command_is_ref
     assert len(runs) == 1 and runs[0]["run"] == "train"
 
 
+def test_a_job_that_cannot_start_is_told_at_once(laptop, job):  # R68
+    done = laptop.run("arm", "gpu1", "train", "--", "no-such-trainer --epochs 3")
+    assert done.returncode == 20, done.said
+    shown = "".join(line.strip() for line in done.stdout.splitlines())
+    assert "status 127" in shown and "no-such-trainer: command not found" in shown
+    assert "babysit logs gpu1 train" in done.stdout
+
+
 @pytest.mark.timeout(60)
 def test_what_arm_prints_fits_a_terminal_and_ends_with_the_next_commands(laptop, job):
     done = laptop.run("arm", "gpu1", "train", "--", job.waiting())

@@ -145,6 +145,20 @@ def test_a_failed_run_shows_its_last_lines_above_the_last_one():
     )
 
 
+def test_a_long_last_line_is_shown_whole_on_more_lines_and_a_huge_one_is_cut():
+    said = "/home/dev/.local/state/babysit/runs/train-k3f9a/stages/01-train.sh: line 1: trainer: command not found"
+    failed = verdict(health=Health.FAILED, severity=Severity.PAGE, last_line=said)
+    shown = lines([failed], NOW)
+    assert all(len(line) <= 80 for line in shown)
+    assert "".join(line.strip() for line in shown[-2:]) == f'last line "{said}"'
+    huge = lines([verdict(health=Health.FAILED, severity=Severity.PAGE, last_line="x" * 9000)], NOW)
+    assert (
+        len(huge)
+        == len(lines([verdict(health=Health.FAILED, severity=Severity.PAGE, last_line="x")], NOW)) + 2
+    )
+    assert huge[-1].endswith('…"')
+
+
 def test_what_is_not_known_is_null_and_never_zero():  # R56
     found = document([verdict(facts_at=None, attempt=None)], at=None, cursor=None, exit_code=0)
     assert (found["at"], found["cursor"]) == (None, None)
