@@ -8,7 +8,9 @@ from sentinels.lease import alive
 
 CRON_MINUTES = (3, 33)
 # Two slots missed and a little: what did not fire by then is not armed, whatever a crontab says.
-_CRON_SEEN_S = 2 * 30 * 60 + 300
+_CRON_EVERY_S = 30 * 60
+_CRON_SEEN_S = 2 * _CRON_EVERY_S + 300
+_CRON_FORGOTTEN_S = 7 * 86400  # a cron line that was taken out long ago is no news
 
 
 def triggers(ledger: Ledger, now: float, *, besides: int | None = None) -> tuple[str, ...]:
@@ -27,6 +29,17 @@ def triggers(ledger: Ledger, now: float, *, besides: int | None = None) -> tuple
         if alive(waiter.identity) and waiter.deadline > now
     ]
     return tuple(fires)
+
+
+def missed(ledger: Ledger, now: float) -> int:
+    """How many of cron's slots went by without a tick since it last fired; 0 when it never fired here.
+
+    A machine that slept, or a cron that is gone: the next tick says so, whoever started it.
+    """
+    last = next(iter(ledger.ticks.seen("cron", 1)), None)
+    if last is None or now - last.at > _CRON_FORGOTTEN_S:
+        return 0
+    return max(0, round((now - last.at) / _CRON_EVERY_S) - 1)
 
 
 def next_cron(now: float) -> str:

@@ -15,7 +15,10 @@ from fleet.model.verdict import Verdict
 
 
 class Tick(Struct, frozen=True):
-    """What a tick found. `cursor` grows with every tick; `armed` says what was seen to fire lately."""
+    """What a tick found. `cursor` grows with every tick; `armed` says what was seen to fire lately.
+
+    `missed` counts the slots in which cron should have fired since it last did, and did not.
+    """
 
     at: float
     took_s: float
@@ -24,12 +27,14 @@ class Tick(Struct, frozen=True):
     cursor: int
     armed: tuple[str, ...]
     errors: tuple[BabysitError, ...]
+    missed: int = 0
 
 
 def tick(place: Here, *, origin: str, limit_s: float = DEFAULT_TICK_LIMIT_S) -> Tick:
     """Ask, judge, commit, hand on, report. Raises Busy when another tick is at it, LedgerError."""
     began, started = clock.now(), clock.monotonic()
     with tick_lock(place.folder, at=began), place.ledger() as ledger:
+        slept = armed.missed(ledger, began)
         runs = ledger.runs.all()
         before = ledger.ticks.verdicts()
         kept = tuple(before[run.run_id] for run in runs if finished(before.get(run.run_id)))
@@ -45,6 +50,5 @@ def tick(place: Here, *, origin: str, limit_s: float = DEFAULT_TICK_LIMIT_S) -> 
         fires = armed.triggers(ledger, clock.now())
         order = {run.run_id: number for number, run in enumerate(runs)}
         verdicts = tuple(sorted(settled.verdicts, key=lambda verdict: order[verdict.run_id]))
-        return Tick(
-            began, clock.monotonic() - started, verdicts, settled.exit_code, settled.cursor, fires, errors
-        )
+        took_s = clock.monotonic() - started
+        return Tick(began, took_s, verdicts, settled.exit_code, settled.cursor, fires, errors, slept)

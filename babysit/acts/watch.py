@@ -1,5 +1,6 @@
 """Wait for one run's end or trouble. Always returns, with a reason and its code."""
 
+import random
 import threading
 from collections.abc import Callable
 
@@ -39,6 +40,7 @@ def watch(
     Busy (somebody waits already), LedgerError.
     """
     began = clock.monotonic()
+    chance = random.Random()  # noqa: S311 - spreads connections, hides nothing
     with place.ledger() as ledger:
         run = run_named(ledger, name, box)
         now = clock.now()
@@ -55,6 +57,9 @@ def watch(
                 found = look(wanted, wait=(run.run_id, round(hold_s)))
                 if not lease.ours(ledger, run.run_id, mine):
                     return Watched("a newer watch took over", 21, None)
+                newer = ledger.runs.find(run.run_id)
+                if newer is not None and newer.superseded_by is not None:
+                    return Watched(f"{newer.superseded_by} took this run's place", 21, None)
                 if found.accepted is not None:
                     keep_pin(ledger, run.box.name, found.accepted)
                 settled = settle(place, ledger, ((run, found.probe),), origin="watch", began=looked_at)
@@ -75,7 +80,8 @@ def watch(
                 if verdict.row != said:
                     said = verdict.row
                     tell(verdict)
-                threading.Event().wait(step.pause_s)
+                # Those who lost the same box at the same moment do not come back at the same moment.
+                threading.Event().wait(step.pause_s * chance.uniform(0.7, 1.0))
                 hold_s = step.hold_s
         finally:
             ledger.waiters.drop(mine)

@@ -27,6 +27,7 @@ def patrol(*, once: bool, as_json: bool, spec: str | None) -> int:
     del once
     from babysit.acts.here import here_anyway
     from babysit.acts.tick import tick
+    from fleet.text.say import plural
     from patrol import report
 
     place = here_anyway(spec)
@@ -38,8 +39,13 @@ def patrol(*, once: bool, as_json: bool, spec: str | None) -> int:
         )
         content["errors"] = [speak.error_document(error) for error in done.errors]
         content["armed"] = list(done.armed)
+        content["missed"] = done.missed
         speak.document(content)
         return done.exit_code
+    if done.missed:
+        speak.prose(
+            f"nobody looked for a while: {plural(done.missed, 'firing')} of cron missed before this tick"
+        )
     for line in report.lines(done.verdicts, now):
         speak.line(line)
     for error in done.errors:

@@ -142,3 +142,16 @@ def test_only_what_was_seen_to_fire_lately_is_armed(tmp_path):  # R30
         ledger.ticks.commit(a_tick(at=NOON, origin="cron"))
         assert [fire.split()[0] for fire in armed.triggers(ledger, NOON + 1320)] == ["cron"]
         assert armed.triggers(ledger, NOON + 7200) == ()
+
+
+@pytest.mark.parametrize(
+    ("gap_s", "count"), [(1800, 0), (2400, 0), (3600, 1), (8 * 3600, 15), (8 * 86400, 0)]
+)
+def test_missed_firings_of_cron_are_counted_until_it_is_forgotten(gap_s, count, tmp_path):  # P7
+    from ledger_samples import NOON, a_tick
+
+    with Ledger.open(tmp_path / "state", write=True) as ledger:
+        assert armed.missed(ledger, NOON) == 0
+        ledger.ticks.commit(a_tick(at=NOON, origin="cron"))
+        ledger.ticks.commit(a_tick(at=NOON + gap_s - 60, origin="watch"))
+        assert armed.missed(ledger, NOON + gap_s) == count
