@@ -1,5 +1,6 @@
 """Takeover: an empty HOME, the handbook's text and the key are enough to carry a killed training on."""
 
+import json
 import os
 import re
 import shutil
@@ -12,7 +13,7 @@ from laptop import BABYSIT, Job, Laptop
 from waiting import wait_until
 
 IRIS = Path(__file__).parents[3] / "examples/iris"
-EPOCHS = 14
+EPOCHS = 40  # long enough to be killed in the middle, however slow the machine
 WEBHOOK = "json://127.0.0.1:9/canary-hook-5521"
 FIRST_SCREEN_LINES = 32
 SPEC = f"""
@@ -27,7 +28,7 @@ name = "prepare"
 command = "python3 prepare.py"
 [[run.iris.stages]]
 name = "train"
-command = "python3 train.py --epochs {EPOCHS} --epoch-seconds 0.15"
+command = "python3 train.py --epochs {EPOCHS} --epoch-seconds 0.2"
 [[run.iris.stages]]
 name = "eval"
 command = "python3 evaluate.py"
@@ -94,10 +95,13 @@ def _killed_training(owner, iris):
     armed = owner.run("arm", "gpu1", "iris")
     assert armed.returncode == 0, armed.said
     checkpoint = iris.folder / "checkpoint.json"
-    wait_until(lambda: checkpoint.exists() and '"epoch": 3' in checkpoint.read_text(), 40, "epoch 3")
+    wait_until(
+        lambda: checkpoint.exists() and json.loads(checkpoint.read_text())["epoch"] >= 3, 40, "epoch 3"
+    )
     pid = (iris.folder / "launches.log").read_text().split()[0]
     iris.box.run(f"kill -9 {pid}")
     iris.ended()
+    assert iris.record("end")["state"] == "failed"
 
 
 def _reference(folder):
