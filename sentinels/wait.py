@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from fleet.model.verdict import Health, Verdict
+from fleet.model.verdict import Health, Severity, Verdict
 
 HOLD_S = 55.0  # one connection a minute: gateways close a silent one sooner or later
 GIVE_UP_AWAY_S = 600.0
@@ -27,10 +27,10 @@ class Turn(Struct, frozen=True):
 def after(verdict: Verdict, *, left_s: float, away_s: float, away_count: int) -> Leave | Turn:
     """What follows a verdict.
 
-    `left_s` is what is left of the whole wait; `away_s` for how long the box has not answered, in
-    `away_count` tries in a row (0: it answers). A box that is away is asked again with growing pauses.
+    `left_s` is what is left of the whole wait; `away_s` for how long nothing could be seen, in
+    `away_count` tries in a row (0: it is seen). Who sees nothing asks again, with growing pauses.
     """
-    if verdict.health is Health.UNREACHABLE and verdict.exit_code == 11 and away_s < GIVE_UP_AWAY_S:
+    if unseen(verdict) and away_s < GIVE_UP_AWAY_S:
         pause_s = min(_PAUSE_FIRST_S * 2.0 ** max(0, away_count - 1), _PAUSE_MOST_S)
     elif verdict.health in _STAY:
         # Before its first attempt a run has no lock to wait for: do not spin on that.
@@ -40,3 +40,10 @@ def after(verdict: Verdict, *, left_s: float, away_s: float, away_count: int) ->
     if left_s <= pause_s:
         return Leave("the wait ran out; the run goes on without us", 124)
     return Turn(pause_s, min(HOLD_S, left_s - pause_s))
+
+
+def unseen(verdict: Verdict) -> bool:
+    """Whether this look saw nothing and the next one may: the box is away, or was met in mid-change."""
+    if verdict.health is Health.UNREACHABLE:
+        return verdict.exit_code == 11
+    return verdict.health is Health.UNKNOWN and verdict.severity is Severity.NOTE

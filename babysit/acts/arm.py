@@ -6,7 +6,6 @@ whether anything starts (P1). What was begun here and not finished is adopted by
 
 import hashlib
 import secrets
-import threading
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -16,9 +15,9 @@ from msgspec import Struct
 from babysit.acts import handing
 from babysit.acts.adopt import run_of
 from babysit.acts.here import Here
-from babysit.acts.settle import Settled, hand_on, histories_of, settle
-from babysit.acts.starting import CALL_S, refusal, start
-from babysit.acts.visit import ask, opened
+from babysit.acts.settle import Settled, hand_on, settle
+from babysit.acts.starting import CALL_S, refusal, start, verified
+from babysit.acts.visit import opened
 from fleet import clock
 from fleet.arming.chain import BoxPlan, render, tag_of
 from fleet.arming.place import claim, ship
@@ -30,15 +29,12 @@ from fleet.arming.start import Launched
 from fleet.errors import BoxRefused, Busy, NotFound, UsageError
 from fleet.ledger.ledger import Ledger
 from fleet.link.base import Link
-from fleet.model.probe import Probe, Reachable
 from fleet.model.run import Run
 from fleet.model.spec import BoxSpec, RunSpec
 from fleet.model.verdict import Verdict
 
 # What an arm does, in this order; a caller is told when each begins.
 STEPS = ("preflight", "intent", "ship", "place", "launch", "verify", "record", "handbook")
-_VERIFY_S = 60.0
-_MOMENT_S = 1
 _SUFFIX = "abcdefghjkmnpqrstuvwxyz23456789"
 
 
@@ -88,7 +84,7 @@ def arm(
         detach = "tmux" if report.tmux else "setsid"
         launched = start(link, ledger, run, expect="0", state_dir=report.state_dir, detach=detach)
         step("verify", launched)
-        seen = _verified(link, ledger, run, launched)
+        seen = verified(link, ledger, run, launched)
         step("record", seen)
         run = msgspec.structs.replace(run, launched=True, box_id=report.box_id)
         ledger.runs.put(run)
@@ -194,23 +190,6 @@ def _new_run(box: BoxSpec, spec: RunSpec, report: BoxReport) -> Run:
         armed_at=clock.now(),
         box_id=report.box_id,
     )
-
-
-def _verified(link: Link, ledger: Ledger, run: Run, launched: Launched) -> Probe:
-    """The first probe that shows the attempt, within a minute; else the last one there was.
-
-    A run that was just started is waited for on the box for a moment: a mistyped command has ended by then,
-    and is told as failed while its author is still here.
-    """
-    deadline = clock.monotonic() + _VERIFY_S
-    wait = (run.run_id, _MOMENT_S) if launched.word == "started" else None
-    while True:
-        seen = ask(link, run.box.name, (run,), histories_of(ledger), wait=wait)
-        facts = seen.runs.get(run.run_id) if isinstance(seen, Reachable) else None
-        shown = facts is not None and getattr(getattr(facts.attempt, "value", None), "number", 0) > 0
-        if shown or launched.word not in ("started", "busy", "already-so") or clock.monotonic() > deadline:
-            return seen
-        threading.Event().wait(0.5)
 
 
 def _as_changed(settled: Settled) -> Settled:

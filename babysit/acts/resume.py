@@ -5,7 +5,7 @@ from msgspec import Struct
 from babysit.acts import armed, handing
 from babysit.acts.here import Here
 from babysit.acts.settle import Settled, finished, hand_on, histories_of, settle
-from babysit.acts.starting import CALL_S, allow, refusal, start
+from babysit.acts.starting import CALL_S, allow, refusal, start, verified
 from babysit.acts.visit import ask, boxes_of, look_at_runs, opened
 from fleet import clock
 from fleet.arming.start import Launched
@@ -77,7 +77,7 @@ def resume(place: Here, run: Run, *, grant: int = 0) -> Resumed:
             if grant:
                 allow(link, run, grant)
             launched = start(link, ledger, run, expect=proof.expect, state_dir=run.box.state_dir or "-")
-            seen = ask(link, box.name, (run,), histories_of(ledger))
+            seen = verified(link, ledger, run, launched)
             settled = settle(place, ledger, ((run, seen),), origin="resume", began=began)
             handing.rewrite(place, ledger, (run,), settled, reached=set(), limit_s=CALL_S, link=link)
             hand_on(place, ledger)

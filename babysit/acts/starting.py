@@ -1,5 +1,9 @@
 """One start of a run's chain, whoever asks: the intent is written first, and each refusal has its words."""
 
+import threading
+
+from babysit.acts.settle import histories_of
+from babysit.acts.visit import ask
 from fleet import clock
 from fleet.arming.place import put_file
 from fleet.arming.read_run import read_run
@@ -7,10 +11,14 @@ from fleet.arming.start import Launched, launch
 from fleet.errors import BabysitError, BoxRefused, Busy, NeedsApproval, NotFound, ProbeUnreadable, StillAlive
 from fleet.ledger.ledger import Ledger
 from fleet.link.base import Link
+from fleet.model.probe import Attempt, Probe, Reachable, RunFacts
+from fleet.model.reading import Known
 from fleet.model.run import Run
 
 _GRACE_S = 15
 CALL_S = 30.0
+_VERIFY_S = 60.0
+_MOMENT_S = 1
 
 # What the chain's first word means when it started nothing: the error, its sentence, the next commands.
 _REFUSALS: dict[str, tuple[type[BabysitError], str, tuple[str, ...]]] = {
@@ -52,6 +60,34 @@ def start(
     )
     ledger.intents.done(intent, f"{launched.word}: {launched.text}", clock.now())
     return launched
+
+
+def verified(link: Link, ledger: Ledger, run: Run, launched: Launched) -> Probe:
+    """The first probe that shows the attempt and what lives of it, within a minute; else the last one.
+
+    A run that was just started is waited for on the box for a moment: a mistyped command has ended by then,
+    and is told as failed while its author is still here.
+    """
+    deadline = clock.monotonic() + _VERIFY_S
+    wait = (run.run_id, _MOMENT_S) if launched.word == "started" else None
+    while True:
+        seen = ask(link, run.box.name, (run,), histories_of(ledger), wait=wait)
+        facts = seen.runs.get(run.run_id) if isinstance(seen, Reachable) else None
+        if (
+            _shown(facts)
+            or launched.word not in ("started", "busy", "already-so")
+            or clock.monotonic() > deadline
+        ):
+            return seen
+        threading.Event().wait(0.5)
+
+
+def _shown(facts: RunFacts | None) -> bool:
+    # A look may meet the chain in the very moment in which it takes or leaves its locks: then it looks again.
+    match facts:
+        case RunFacts(attempt=Known(value=Attempt()), locks=Known(), alive=Known()):
+            return True
+    return False
 
 
 def refusal(launched: Launched, run: Run) -> BabysitError | None:

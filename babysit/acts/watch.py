@@ -12,9 +12,9 @@ from babysit.acts.settle import hand_on, histories_of, settle
 from babysit.acts.visit import Ask, boxes_of, keep_pin, look, pinned_key
 from fleet import clock
 from fleet.model.probe import Reachable
-from fleet.model.verdict import Health, Verdict
+from fleet.model.verdict import Verdict
 from sentinels import lease
-from sentinels.wait import HOLD_S, Leave, after
+from sentinels.wait import HOLD_S, Leave, after, unseen
 
 
 class Watched(Struct, frozen=True):
@@ -67,7 +67,7 @@ def watch(
                 reached = {run.box.name} if isinstance(found.probe, Reachable) else set()
                 handing.rewrite(place, ledger, (run,), settled, reached=reached, limit_s=spec.limit_s)
                 hand_on(place, ledger)
-                if verdict.health is Health.UNREACHABLE:
+                if unseen(verdict):
                     away_count += 1
                     away_since = clock.monotonic() if away_since is None else away_since
                 else:

@@ -48,6 +48,14 @@ def test_a_box_that_is_away_is_asked_again_with_growing_pauses(count, pause_s):
     assert isinstance(step, Turn) and step.pause_s == pause_s
 
 
+def test_a_look_that_met_a_change_is_repeated_and_one_that_never_sees_ends_the_wait():
+    blind = a_verdict(health=Health.UNKNOWN, severity=Severity.NOTE, exit_code=12)
+    again = after(blind, left_s=3600, away_s=0, away_count=1)
+    assert isinstance(again, Turn) and again.pause_s > 0
+    over = after(blind, left_s=3600, away_s=GIVE_UP_AWAY_S, away_count=20)
+    assert isinstance(over, Leave) and over.exit_code == 12
+
+
 def test_a_box_that_stays_away_ends_the_wait():  # R10 R11
     step = after(told(Health.UNREACHABLE), left_s=3600, away_s=GIVE_UP_AWAY_S, away_count=9)
     assert isinstance(step, Leave) and step.exit_code == 11
