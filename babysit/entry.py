@@ -20,14 +20,23 @@ def main() -> None:
         code = cli.main(standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader of our output went away (`babysit status | head -1`): say nothing more, anywhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 141
+        code = _reader_gone()
+    except SystemExit as left:
+        # click answers a broken pipe by 1, which means a bug here; it marks stdout when it does.
+        if not type(sys.stdout).__name__.endswith("PacifyFlushWrapper"):
+            raise
+        code = _reader_gone() if left.code == 1 else left.code
     except KeyboardInterrupt:
         code = 130
     except Exception as error:  # noqa: BLE001 - told apart there; what is not ours is raised again
         code = _said(error)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _reader_gone() -> int:
+    """The code for output that nobody reads any more (`babysit status | head -1`); nothing more is said."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return 141
 
 
 def _said(error: Exception) -> int:

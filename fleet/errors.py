@@ -25,6 +25,7 @@ EXIT_CODES: dict[int, str] = {
     75: "busy: another of us is at it",
     124: "the wait ran out",
     130: "interrupted (SIGINT)",
+    141: "the reader of our output went away (SIGPIPE)",
     143: "terminated (SIGTERM)",
 }
 

@@ -1,5 +1,6 @@
 """Start-up is a promise: help and status load nothing that they do not use. Times are measured in bench/."""
 
+import os
 import re
 import subprocess
 import sys
@@ -39,3 +40,11 @@ def test_help_imports_no_act_and_no_database():
         [sys.executable, "-X", "importtime", BABYSIT, "--help"], capture_output=True, text=True, check=True
     )
     assert "babysit.acts." not in done.stderr and "sqlite3" not in done.stderr
+
+
+def test_a_reader_that_goes_away_is_no_bug_and_gets_no_traceback():
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([BABYSIT, "status"], stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
