@@ -6,10 +6,11 @@ import hashlib
 import os
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -137,6 +138,22 @@ class Sshd:
     def session_pids(self) -> tuple[int, ...]:
         """The sshd processes of live connections: what a test stops to freeze a link."""
         return tuple(pid for pid, line in self.processes().items() if line.startswith("sshd"))
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Every live connection's sshd stopped, also one that is forked meanwhile (sshd splits after the login)."""
+        stopped: set[int] = set()
+        try:
+            while new := set(self.session_pids()) - stopped:
+                for pid in new:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGSTOP)
+                stopped |= new
+            yield
+        finally:
+            for pid in stopped:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
 
     # -- parts
 

@@ -34,15 +34,17 @@ class Pins:
 
     def find(self, box: str) -> Pin | None:
         """The key that `box` must show; None: none was ever confirmed."""
-        found = self._store.rows("SELECT box, key_type, key_b64, at, source FROM pin WHERE box = ?", box)
+        found = self._store.rows(
+            "SELECT box, key_type, key_b64, at, source, address FROM pin WHERE box = ?", box
+        )
         return Pin(*found[0]) if found else None
 
     def put(self, pin: Pin) -> None:
         """From now on the box must show this key; another one from before goes to the history."""
         with self._store.transaction():
             self._store.change(
-                "INSERT INTO pin_history (box, key_type, key_b64, at, source, replaced_at)"
-                " SELECT box, key_type, key_b64, at, source, ?1 FROM pin"
+                "INSERT INTO pin_history (box, key_type, key_b64, at, source, address, replaced_at)"
+                " SELECT box, key_type, key_b64, at, source, address, ?1 FROM pin"
                 " WHERE box = ?2 AND (key_type, key_b64) <> (?3, ?4)",
                 pin.at,
                 pin.box,
@@ -50,18 +52,21 @@ class Pins:
                 pin.key_b64,
             )
             self._store.change(
-                "INSERT OR REPLACE INTO pin (box, key_type, key_b64, at, source) VALUES (?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO pin (box, key_type, key_b64, at, source, address)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
                 pin.box,
                 pin.key_type,
                 pin.key_b64,
                 pin.at,
                 pin.source,
+                pin.address,
             )
 
     def before(self, box: str) -> tuple[Pin, ...]:
         """The keys that `box` was held to earlier, oldest first."""
         found = self._store.rows(
-            "SELECT box, key_type, key_b64, at, source FROM pin_history WHERE box = ? ORDER BY id", box
+            "SELECT box, key_type, key_b64, at, source, address FROM pin_history WHERE box = ? ORDER BY id",
+            box,
         )
         return tuple(Pin(*row) for row in found)
 

@@ -19,13 +19,17 @@ class Intent(Struct, frozen=True):
 
 
 class Pin(Struct, frozen=True):
-    """The one host key a box may show. `source` says who confirmed it (trust, known_hosts)."""
+    """The one host key a box may show. `source` says who confirmed it (trust, known_hosts).
+
+    `address` is where the box was when it was confirmed, `HOST:PORT`; None: nobody wrote it down.
+    """
 
     box: str
     key_type: str
     key_b64: str
     at: float
     source: str
+    address: str | None = None
 
 
 class Event(Struct, frozen=True):

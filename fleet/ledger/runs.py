@@ -14,15 +14,17 @@ class Runs:
     def put(self, run: Run) -> None:
         """Keep `run` in place of what was known under its run id."""
         self._store.change(
-            "INSERT INTO run (run_id, name, box, armed_at, superseded_by, content) VALUES (?, ?, ?, ?, ?, ?)"
+            "INSERT INTO run (run_id, name, box, armed_at, superseded_by, disarmed_at, content)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (run_id) DO UPDATE SET name = excluded.name, box = excluded.box,"
             " armed_at = excluded.armed_at, superseded_by = excluded.superseded_by,"
-            " content = excluded.content",
+            " disarmed_at = excluded.disarmed_at, content = excluded.content",
             run.run_id,
             run.name,
             run.box.name,
             run.armed_at,
             run.superseded_by,
+            run.disarmed_at,
             encode(run),
         )
 
@@ -37,9 +39,11 @@ class Runs:
         return self._store.decode(found[0][0], Run) if found else None
 
     def all(self, *, current: bool = True) -> tuple[Run, ...]:
-        """Every run, oldest first; `current` leaves out those that a newer one superseded."""
+        """Every run, oldest first; `current` leaves out the superseded and the disarmed."""
         found = self._store.rows(
-            "SELECT content FROM run WHERE superseded_by IS NULL OR NOT ? ORDER BY armed_at, rowid", current
+            "SELECT content FROM run WHERE (superseded_by IS NULL AND disarmed_at IS NULL) OR NOT ?"
+            " ORDER BY armed_at, rowid",
+            current,
         )
         return tuple(self._store.decode(content, Run) for (content,) in found)
 

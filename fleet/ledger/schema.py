@@ -44,6 +44,17 @@ MIGRATIONS: tuple[str, ...] = (
     """
     CREATE TABLE target (name TEXT PRIMARY KEY, content BLOB NOT NULL);
     """,
+    """
+    ALTER TABLE run ADD COLUMN disarmed_at REAL;
+    ALTER TABLE pin ADD COLUMN address TEXT;
+    ALTER TABLE pin_history ADD COLUMN address TEXT;
+    CREATE TABLE away (
+        box TEXT PRIMARY KEY, failures INTEGER NOT NULL, cause TEXT NOT NULL, at REAL NOT NULL,
+        not_before REAL NOT NULL);
+    CREATE TABLE patroller (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, identity TEXT NOT NULL, every_s REAL NOT NULL, at REAL NOT NULL,
+        next_at REAL NOT NULL, skipped INTEGER NOT NULL DEFAULT 0);
+    """,
 )
 VERSION = len(MIGRATIONS)
 

@@ -12,7 +12,7 @@ class Run(Struct, frozen=True):
     on the box and never to an environment, an argument or a log. `tag` is run id and a hash of the
     nonce; stages carry it in their environment. `box_id` is the box's own random id, None until the
     first answer. `armed_at` is host time, epoch seconds. `superseded_by` names the newer run of the
-    same name.
+    same name. `disarmed_at` is when its owner said that nothing shall watch it any more; the run goes on.
     """
 
     run_id: str
@@ -26,6 +26,7 @@ class Run(Struct, frozen=True):
     box_id: str | None = None
     launched: bool = False
     superseded_by: str | None = None
+    disarmed_at: float | None = None
 
     @property
     def name(self) -> str:

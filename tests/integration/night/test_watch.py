@@ -216,17 +216,15 @@ def test_a_link_that_is_cut_does_not_end_the_watch(night):  # R20
 def test_a_frozen_watch_does_not_hinder_a_resume(night):  # P1 P6
     laptop, job = night
     child = _watched(laptop, job)
-    frozen = (child.pid, *job.box.session_pids())
-    for pid in frozen:
-        os.kill(pid, signal.SIGSTOP)
+    os.kill(child.pid, signal.SIGSTOP)
     try:
-        job.box.run(f"kill -9 {job.pid()}")
-        job.ended()
-        resumed = laptop.run("resume", job.run, "--yes")
-        assert resumed.returncode == 0, resumed.said
-        job.up(2)
-        assert laptop.health(job.run) == "running"
+        with job.box.frozen():
+            job.box.run(f"kill -9 {job.pid()}")
+            job.ended()
+            resumed = laptop.run("resume", job.run, "--yes")
+            assert resumed.returncode == 0, resumed.said
+            job.up(2)
+            assert laptop.health(job.run) == "running"
     finally:
-        for pid in frozen:
-            os.kill(pid, signal.SIGCONT)
+        os.kill(child.pid, signal.SIGCONT)
     assert job.launches() == 2
