@@ -1,5 +1,6 @@
 """Fillers: one a target syntax. A value that a template prints is always escaped for that syntax."""
 
+import re
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -21,6 +22,15 @@ def fill_sh(template: str, **values: Any) -> str:
     return _environment("sh").get_template(template).render(values)
 
 
+def fill_toml(template: str, **values: Any) -> str:
+    """A TOML file: text is printed as one basic string, numbers as they are; the `key` filter makes a key.
+
+    `#%` starts a statement line. Raises jinja2.UndefinedError for a missing name, ValueError for text that
+    TOML cannot hold.
+    """
+    return _environment("toml").get_template(template).render(values)
+
+
 def fill_markdown(template: str, **values: Any) -> str:
     """A Markdown page: printed values cannot act as markup; `code` filters make fenced or inline code.
 
@@ -32,12 +42,12 @@ def fill_markdown(template: str, **values: Any) -> str:
 @cache
 def _environment(syntax: str) -> Environment:
     loader = FileSystemLoader(folder())
-    if syntax == "sh":
+    if syntax in _LIKE_SH:
         # Delimiters that leave ${#name} and {{ to the shell, and keep a template a readable script.
-        return Environment(  # noqa: S701 - shell text: finalize quotes each value
+        environment = Environment(  # noqa: S701 - shell or TOML: finalize quotes each value
             loader=loader,
             undefined=StrictUndefined,
-            finalize=_finalize(quote.sh),
+            finalize=_LIKE_SH[syntax],
             keep_trailing_newline=True,
             line_statement_prefix="#%",
             variable_start_string="@{",
@@ -47,6 +57,8 @@ def _environment(syntax: str) -> Environment:
             comment_start_string="@#",
             comment_end_string="#@",
         )
+        environment.filters["key"] = lambda name: Raw(toml_key(str(name)))
+        return environment
     environment = Environment(  # noqa: S701 - Markdown: finalize escapes each value
         loader=loader,
         undefined=StrictUndefined,
@@ -68,6 +80,38 @@ class Raw(str):
 
 def _finalize(escape: Callable[[str], str]) -> Callable[[Any], str]:
     return lambda value: value if isinstance(value, Raw) else escape(str(value))
+
+
+# Syntaxes whose comments begin with #, so that a template of theirs is almost a file of theirs.
+_LIKE_SH: dict[str, Callable[[Any], str]] = {
+    "sh": _finalize(quote.sh),
+    "toml": lambda value: value if isinstance(value, Raw) else toml(value),
+}
+
+
+def toml(value: Any) -> str:
+    """`value` as TOML: a number as it is, anything else as one basic string.
+
+    Raises ValueError for text that is no Unicode (what was typed need not be).
+    """
+    if isinstance(value, int | float):
+        return str(value).lower()
+    text = str(value)
+    text.encode()  # a lone surrogate stands for a byte that is no UTF-8: UnicodeEncodeError is a ValueError
+    return f'"{"".join(_TOML_ESCAPES.get(char) or _toml_char(char) for char in text)}"'
+
+
+_TOML_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
+
+
+def _toml_char(char: str) -> str:
+    # Controls must be escaped; what would be invisible or turn the line around is, for the reader's sake.
+    return char if char.isprintable() else f"\\U{ord(char):08x}"
+
+
+def toml_key(name: str) -> str:
+    """`name` as one key of a TOML table: bare where it can be, else quoted (a dot would nest)."""
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else toml(name)
 
 
 def markdown(text: str) -> str:
