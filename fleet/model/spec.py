@@ -39,7 +39,8 @@ class RunSpec(Struct, frozen=True, forbid_unknown_fields=True):
     `cwd` is a path on the box (None: the home folder). `artifacts` are globs on the box whose newest
     modification time witnesses progress (checkpoints). `results` are files shown when the run has
     finished. `heartbeat` adds patterns of log lines that prove a process but no progress.
-    `budget` bounds all starts of the run together, a person's included.
+    `budget` bounds all starts of the run together, a person's included. `code` adds globs on the box to the
+    scripts that the stages name: their hashes tell a resume what changed since the last start.
     """
 
     name: Name
@@ -52,6 +53,7 @@ class RunSpec(Struct, frozen=True, forbid_unknown_fields=True):
     stall_after_s: Annotated[int, Meta(ge=1)] = DEFAULT_STALL_AFTER_S
     start_grace_s: Annotated[int, Meta(ge=1)] = DEFAULT_START_GRACE_S
     budget: Annotated[int, Meta(ge=1, le=1000)] = DEFAULT_BUDGET
+    code: tuple[str, ...] = ()
 
 
 class BoxSpec(Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,10 +76,13 @@ class BoxSpec(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TargetSpec(Struct, frozen=True, forbid_unknown_fields=True):
-    """One receiver of notices. `url` is a reference to a secret (`env:NAME` or `file:PATH`), never a URL."""
+    """One receiver of notices.
+
+    `url` is a reference to a secret (`env:NAME`, `file:PATH`, `cmd:PROGRAM WORD…`), never a URL.
+    """
 
     name: Name
-    url: Annotated[str, Meta(pattern="^(env|file):.+")]
+    url: Annotated[str, Meta(pattern="^(env|file|cmd):.+")]
     on: tuple[Literal["page", "note"], ...] = ("page", "note")
 
 

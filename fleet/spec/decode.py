@@ -120,7 +120,7 @@ def _within(shape: type[msgspec.Struct], path: str, values: dict[str, Any]) -> I
     kind, _, file = str(values.get("url", "")).partition(":")
     if kind == "file" and not file.startswith(("/", "~/")):
         yield f"{path}.url: the file's path must be absolute or begin with ~/ (a tick may run in any folder)"
-    for key in ("artifacts", "results", "heartbeat"):
+    for key in ("artifacts", "results", "heartbeat", "code"):
         if any("\n" in item or "\0" in item or not item for item in values.get(key, ())):
             yield f"{path}.{key}: an entry is empty or holds a line break"
 
@@ -142,7 +142,7 @@ def _said(error: msgspec.ValidationError, key: str) -> str:
 
 _HINTS = {
     "stages": ' (hint: [[run.NAME.stages]] with name = "train" and command = "python train.py")',
-    "url": ' (hint: a reference, "env:NAME" or "file:PATH"; the address itself never stands here)',
+    "url": ' (hint: a reference, "env:NAME", "file:PATH" or "cmd:PROGRAM"; the address itself never stands here)',
     "command": " (hint: the line you would type on the box)",
 }
 

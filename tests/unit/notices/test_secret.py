@@ -24,6 +24,15 @@ def test_from_the_environment_and_from_a_file(tmp_path, monkeypatch):  # S8
     assert resolve(_file(tmp_path)) == URL
 
 
+def test_from_a_program_without_a_shell(tmp_path, capfd):  # S8 S17
+    assert resolve(f"cmd:printf '%s\\n' {URL}") == URL
+    assert resolve(f"cmd:echo {URL}#$(touch${{IFS}}{tmp_path}/made)`touch`") != URL
+    assert not (tmp_path / "made").exists()
+    with pytest.raises(DeliveryError):
+        resolve("cmd:sh -c 'echo a secret of the store >&2; exit 1'")
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_file_below_home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     _file(tmp_path)
@@ -62,9 +71,13 @@ def test_a_file_of_someone_else_is_refused(tmp_path):
         ("file:/no/such", "file:/no/such: No such file or directory"),
         ("file:relative", "file:relative: the path must be absolute"),
         ("file:/", "file:/ is no plain file"),
-        ("cmd:pass show hook", "a target's url must be env:NAME or file:PATH"),
-        ("env:", "a target's url must be env:NAME or file:PATH"),
-        (URL, "a target's url must be env:NAME or file:PATH"),
+        ("keyring:hook", "a target's url must be env:NAME, file:PATH or cmd:PROGRAM"),
+        ("env:", "a target's url must be env:NAME, file:PATH or cmd:PROGRAM"),
+        (URL, "a target's url must be env:NAME, file:PATH or cmd:PROGRAM"),
+        ("cmd:no-such-program-here x", "cmd:no-such-program-here x: [Errno 2] No such file"),
+        ("cmd:sh -c 'exit 3'", "cmd:sh -c 'exit 3': ended with 3"),
+        ("cmd:printf 'one\\ntwo\\n'", "cmd:printf 'one\\ntwo\\n' must hold exactly one line"),
+        ("cmd:echo 'never ended", "cmd:echo 'never ended: No closing quotation"),
     ],
 )
 def test_what_does_not_resolve_is_named_by_its_reference(monkeypatch, reference, says):

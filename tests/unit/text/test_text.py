@@ -1,7 +1,10 @@
 """Quoting, showing, hiding, filling, saying."""
 
+import base64
+import json
 import shutil
 import subprocess
+import urllib.parse
 
 import pytest
 from hypothesis import given, settings
@@ -91,6 +94,72 @@ def test_a_learnt_secret_never_passes():  # S10
     ):
         assert shape not in redact(f"sent to {shape}: refused")
     assert redact("plain words stay") == "plain words stay"
+
+
+CANARY = "c4nary/with+odd chars"
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        CANARY,
+        urllib.parse.quote(CANARY),
+        urllib.parse.quote(CANARY, safe=""),
+        urllib.parse.quote(CANARY, safe="").lower(),
+        urllib.parse.quote_plus(CANARY),
+        json.dumps(CANARY),
+        f"https://hooks.example/{urllib.parse.quote(CANARY, safe='')}/x",
+        f"https://hooks.example/?token={urllib.parse.quote_plus(CANARY)}&x=1",
+        f"https://user:{urllib.parse.quote(CANARY, safe='')}@hooks.example/",
+        f"X-Token: {CANARY}",
+        base64.b64encode(CANARY.encode()).decode(),
+        base64.urlsafe_b64encode(CANARY.encode()).decode(),
+        "Authorization: Basic " + base64.b64encode(f"user:{CANARY}".encode()).decode(),
+    ],
+)
+def test_a_secret_is_masked_in_whatever_shape_it_is_printed(shape):  # S10
+    learn(f"https://user:{urllib.parse.quote(CANARY, safe='')}@hooks.example/hook")
+    shown = redact(f"the receiver said: {shape}")
+    assert "***" in shown
+    for part in (CANARY, "c4nary", base64.b64encode(CANARY.encode()).decode().rstrip("=")):
+        assert part not in shown
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "ghp_" + "a1B2" * 9,
+        "github_pat_" + "A1b2_" * 8,
+        "hf_" + "aBcD" * 8,
+        "sk-proj-" + "Ab1-" * 10,
+        "AKIA" + "ABCD1234" * 2,
+        "xoxb-1234567890-abcdefghij",
+        "glpat-" + "x9Y_" * 5,
+        "AIza" + "a1B2-" * 7,
+        "npm_" + "a1B2" * 9,
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJl",
+        "123456789:AA" + "b-C_" * 9,
+        "Authorization: Bearer abcdef",
+        "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXk=\n-----END OPENSSH PRIVATE KEY-----",
+    ],
+)
+def test_what_looks_like_a_secret_is_masked_although_nobody_named_it(token):  # S10
+    shown = redact(f"printed by a job: {token} and more")
+    assert "***" in shown and shown.endswith(" and more")
+    assert token.split(" ")[-1][4:] not in shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "task-runner sk-learn AKIAN hf_model gh_actions",
+        "Epoch 3/9 - loss: 0.5 - 12:34:56",
+        "sha256 3f9c2e1b7a44d0e1c5f6a7b8c9d0e1f2a3b4c5d6e7f8091a2b3c4d5e6f708192",
+        "SHA256:4QyKl3+abc/def0123456789ABCDEFGHIJKLMNOPQRSTUV",
+    ],
+)
+def test_ordinary_words_and_digests_are_no_secrets(text):
+    assert redact(text) == text
 
 
 def test_a_login_inside_any_url_is_masked():
