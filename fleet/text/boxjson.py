@@ -1,0 +1,72 @@
+"""JSON that a box wrote: read only within bounds, and only as the type that was expected."""
+
+import json
+import re
+from typing import Any, TypeVar
+
+import msgspec
+
+from fleet.errors import ProbeUnreadable
+
+MAX_DEPTH = 32
+MAX_DIGITS = 18  # what a 64-bit number holds; more is no count, size or time of ours
+
+T = TypeVar("T")
+_STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]')
+
+
+def from_box(content: bytes, kind: type[T], *, max_bytes: int, where: str, what: str) -> T:
+    """`content` as a `kind`. `what` names the document in the message.
+
+    Raises ProbeUnreadable when it is longer than `max_bytes`, nested deeper than `MAX_DEPTH`, holds a key
+    twice, a number of more than `MAX_DIGITS` digits or none that JSON knows, or is no `kind`.
+    """
+    try:
+        _bound(content, max_bytes)
+        document = json.loads(
+            content,
+            object_pairs_hook=_no_key_twice,
+            parse_int=_number,
+            parse_float=_float,
+            parse_constant=_no_constant,
+        )
+        return msgspec.convert(document, kind, strict=True)
+    except (ValueError, msgspec.ValidationError, RecursionError) as error:
+        raise ProbeUnreadable(f"{what} cannot be used: {error}", where=where) from None
+
+
+def _bound(content: bytes, max_bytes: int) -> None:
+    if len(content) > max_bytes:
+        raise ValueError(f"it is longer than {max_bytes} bytes")
+    depth = 0
+    for found in _STRING_OR_BRACKET.finditer(content):
+        if found[0] in (b"[", b"{"):
+            depth += 1
+        elif found[0] in (b"]", b"}"):
+            depth -= 1
+        if depth > MAX_DEPTH:
+            raise ValueError(f"it is nested deeper than {MAX_DEPTH}")
+
+
+def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands in it twice")
+    return found
+
+
+def _number(digits: str) -> int:
+    if len(digits.lstrip("-")) > MAX_DIGITS:
+        raise ValueError(f"a number in it has more than {MAX_DIGITS} digits")
+    return int(digits)
+
+
+def _float(digits: str) -> float:
+    value = float(digits)
+    if len(digits) > 2 * MAX_DIGITS or value in (float("inf"), float("-inf")):
+        raise ValueError("a number in it is out of range")
+    return value
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
