@@ -16,8 +16,10 @@ from fleet.text.fill import fence, inline_code, markdown
 from fleet.text.untrusted import decode, render_untrusted
 from handbook.facts import facts as handbook_facts
 from handbook.render import render
+from patrol.ask import LOG_BYTES_RUN
 from patrol.decide import decide
 from patrol.history import History, fold
+from patrol.progress import read_news
 from patrol.report import document, lines
 
 BENIGN = b"saving to disk"
@@ -140,3 +142,15 @@ def test_names_that_the_box_gives_its_processes_and_devices_act_nowhere(kind):  
         shows("\n".join(lines([verdict], NOW)))
         shows("\n".join(message(verdict, "ev-1", NOW)))
         assert not [command for command in verdict.next if name and len(name) > 8 and name in command]
+
+
+@pytest.mark.parametrize(
+    "piece", [b"Epoch ", b"1/", b"1/1 ", b"loss: ", b"- ", b"a", b"(", b"[", b"\x1b[", b"\x1b[1", b"\r", b" ", b"\t1", b"1.", b"e", b"%|"]
+)  # fmt: skip
+@pytest.mark.timeout(20)
+def test_no_line_makes_a_reader_work_for_long(piece):  # S19 S22
+    """Four times what a probe brings of a log, as one line and as many: each pattern looks at a bounded piece."""
+    whole = (piece * (4 * LOG_BYTES_RUN))[: 4 * LOG_BYTES_RUN]
+    lines = b"\n".join(whole[at : at + 300] for at in range(0, len(whole), 300))
+    for text in (whole, lines):
+        assert read_news(text + b"!\n", ("(a+)+$",)).tail_bytes == 0
