@@ -11,8 +11,8 @@ RUN := $(BIN)/python
 READY := .venv/ready
 CODE := babysit fleet handbook onbox patrol sentinels bench examples tests
 
-# What the loopback box needs: Debian's name of the package, then a program that only it brings.
-SYSTEM := openssh-server:sshd openssh-client:ssh tmux:tmux util-linux:unshare procps:ps busybox:busybox strace:strace
+# What the loopback box and its tests need: Debian's name of the package, then a program that only it brings.
+SYSTEM := openssh-server:sshd openssh-client:ssh tmux:tmux util-linux:unshare procps:ps busybox:busybox strace:strace gcc:cc libc6-dev:cc
 
 demo: $(READY) system
 	$(RUN) examples/demo.py
@@ -25,8 +25,9 @@ unit: $(READY)
 house: $(READY)
 	$(RUN) -m pytest -q tests/house
 
+# Two files at a time: most of a test is waiting for a real box.
 integration: $(READY) system
-	$(RUN) -m pytest -q --durations=12 -m "not fault" tests/contract tests/integration
+	$(RUN) -m pytest -q -n 2 --dist loadfile --durations=12 -m "not fault" tests/contract tests/integration
 
 # The whole sweeps; `make integration` runs a seeded sample of them.
 fault: $(READY) system
