@@ -1,24 +1,31 @@
 """Confirm a box's host key: show what is known and what is offered, pin only what a person confirmed."""
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from babysit.acts.visit import Ask, look
 from fleet import clock
 from fleet.errors import HostKeyChanged
 from fleet.ledger.ledger import Ledger
 from fleet.ledger.rows import Pin
 from fleet.link.hostkeys import HostKey, fingerprint
-from fleet.model.probe import Cause, Unreachable
+from fleet.model.probe import Cause, Reachable, Unreachable
+from fleet.model.reading import Known
 from fleet.model.spec import BoxSpec
 
 _LIMIT_S = 20.0
 
 
 class Offer(Struct, frozen=True):
-    """A box's key as it stands and as it is offered now; `known` None: none was confirmed so far."""
+    """A box's key as it stands and as it is offered now; `known` None: none was confirmed so far.
+
+    `address` is where it is offered, `HOST:PORT`.
+    """
 
     box: str
     known: Pin | None
     offered: HostKey
+    address: str
 
     @property
     def known_fingerprint(self) -> str | None:
@@ -35,18 +42,52 @@ class Offer(Struct, frozen=True):
         """Whether the offered key is the pinned one."""
         return self.known is not None and self.known.key_b64 == self.offered.b64
 
+    @property
+    def moved_from(self) -> str | None:
+        """Where the pinned key was confirmed, when it is offered somewhere else; None: it did not move."""
+        known = self.known.address if self.known else None
+        return known if self.same and known not in (None, self.address) else None
+
+
+class Likeness(Struct, frozen=True):
+    """Whether a box that moved is the one that its runs are on, by the random id that it keeps in its home.
+
+    `same` None: that cannot be told; `says` has the reason, or what was seen.
+    """
+
+    same: bool | None
+    says: str
+
 
 def offer(ledger: Ledger, box: BoxSpec) -> Offer:
     """What the box shows now, without logging in. Raises LinkError."""
     from fleet.link.address import resolve  # noqa: PLC0415 - fabric and paramiko are slow to import
     from fleet.link.ssh import offered_key  # noqa: PLC0415 - as above
 
-    return Offer(box.name, ledger.pins.find(box.name), offered_key(resolve(box), limit_s=_LIMIT_S))
+    address = resolve(box)
+    shown = offered_key(address, limit_s=_LIMIT_S, box_name=box.name)
+    return Offer(box.name, ledger.pins.find(box.name), shown, address.place)
+
+
+def likeness(ledger: Ledger, box: BoxSpec, shown: Offer) -> Likeness:
+    """Log in with the pinned key and compare the box's id with the one that its runs hold."""
+    held = {run.box_id for run in ledger.runs.all() if run.box.name == box.name} - {None}
+    if shown.known is None or not held:
+        return Likeness(None, "no run here holds a box id to compare with")
+    seen = look(Ask(box, (), {}, replace(shown.known, address=None))).probe
+    match seen:
+        case Unreachable(says=says):
+            return Likeness(None, f"its box id was not read: {says}")
+        case Reachable() if isinstance(seen.box.box_id, Known) and seen.box.box_id.value in held:
+            return Likeness(True, "the same box id")
+    return Likeness(False, "not the box id that its runs hold")
 
 
 def pin(ledger: Ledger, offered: Offer, source: str) -> None:
-    """From now on the box must show the offered key."""
-    ledger.pins.put(Pin(offered.box, offered.offered.type, offered.offered.b64, clock.now(), source))
+    """From now on the box must show the offered key, at this address; it is asked again at once."""
+    key = offered.offered
+    ledger.pins.put(Pin(offered.box, key.type, key.b64, clock.now(), source, offered.address))
+    ledger.away.answered(offered.box)
 
 
 def confirm(ledger: Ledger, box: BoxSpec, wanted: str) -> HostKey:

@@ -1,23 +1,26 @@
 """Visits to boxes: open a link with the box's pinned key, ask one probe, or many boxes side by side."""
 
 import queue
+import random
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from fleet import clock
-from fleet.errors import LinkError, NotFound, ProbeUnreadable, UsageError
+from fleet.errors import BoxMoved, LedgerError, LinkError, NotFound, ProbeUnreadable, UsageError
 from fleet.ledger.ledger import Ledger
 from fleet.ledger.rows import Pin
 from fleet.link.base import Link
 from fleet.link.hostkeys import HostKey
-from fleet.model.probe import Cause, Probe, Unreachable
+from fleet.link.open import OpenLink
+from fleet.model.probe import Cause, Probe, Reachable, Unreachable
 from fleet.model.run import Run
 from fleet.model.spec import BoxSpec, Spec
-from fleet.text import frame
+from fleet.text import frame, quote
 from fleet.text.templates import box_script
 from patrol.ask import request_pairs
 from patrol.history import History
@@ -26,6 +29,16 @@ from patrol.readers import read_probe
 _SIDE_BY_SIDE = 32
 _ANSWER_S = 16.0  # what a probe may take where nobody set a limit
 
+# Nothing reached the box then, or it answered: asking again soon burdens nobody.
+_NO_BURDEN = frozenset({Cause.RESOLVE, Cause.NO_ROUTE, Cause.UNREADABLE})
+
+
+class Accepted(Struct, frozen=True):
+    """The key that a box proved to have, and where it did, as `HOST:PORT` (None: that does not count)."""
+
+    key: HostKey
+    address: str | None = None
+
 
 class Ask(Struct, frozen=True):
     """One box to be asked, with what is known of its runs. `pinned` None: no key was confirmed yet."""
@@ -33,24 +46,33 @@ class Ask(Struct, frozen=True):
     box: BoxSpec
     runs: tuple[Run, ...]
     histories: Mapping[str, History]
-    pinned: HostKey | None
+    pinned: Pin | None
 
 
 class Look(Struct, frozen=True):
-    """What a visit brought back; `accepted` is the box's key, None when it never came so far."""
+    """What a visit brought back; `accepted` is the box's key, None when it never came so far.
+
+    None too where not a key but a certificate authority vouched: there is nothing to pin then.
+    """
 
     probe: Probe
-    accepted: HostKey | None = None
+    accepted: Accepted | None = None
 
 
 @contextmanager
-def opened(ledger: Ledger, box: BoxSpec, *, limit_s: float | None = None) -> Iterator[Link]:
+def opened(
+    ledger: Ledger, box: BoxSpec, *, limit_s: float | None = None, keep: bool = True
+) -> Iterator[OpenLink]:
     """An open link to `box`, its key checked and pinned. Raises LinkError, or NotFound.
 
     Opening takes `limit_s` at most (None: the box's own); what is asked over the link has its own limits.
+    Without `keep` nothing is written down here.
     """
-    with _connected(box, pinned_key(ledger, box.name), limit_s or box.limit_s) as (link, accepted):
-        keep_pin(ledger, box.name, accepted)
+    with _connected(box, ledger.pins.find(box.name), limit_s or box.limit_s) as (link, accepted):
+        if keep and accepted is not None:
+            keep_pin(ledger, box.name, accepted)
+        if keep:
+            ledger.away.answered(box.name)
         yield link
 
 
@@ -60,10 +82,13 @@ def pinned_key(ledger: Ledger, box: str) -> HostKey | None:
     return HostKey(pin.key_type, pin.key_b64) if pin else None
 
 
-def keep_pin(ledger: Ledger, box: str, accepted: HostKey, source: str = "known_hosts") -> None:
-    """Pin what was accepted, once."""
-    if pinned_key(ledger, box) != accepted:
-        ledger.pins.put(Pin(box, accepted.type, accepted.b64, clock.now(), source))
+def keep_pin(ledger: Ledger, box: str, accepted: Accepted, source: str = "known_hosts") -> None:
+    """Pin what was accepted, once; a pin from before addresses were noted gets its address now."""
+    key, pin = accepted.key, ledger.pins.find(box)
+    if pin is None or (pin.key_type, pin.key_b64) != (key.type, key.b64):
+        ledger.pins.put(Pin(box, key.type, key.b64, clock.now(), source, accepted.address))
+    elif pin.address is None and accepted.address is not None:
+        ledger.pins.put(replace(pin, address=accepted.address))
 
 
 def ask(
@@ -118,16 +143,27 @@ def look(wanted: Ask, *, wait: tuple[str, int] | None = None) -> Look:
 def look_at_runs(
     ledger: Ledger, runs: Sequence[Run], spec: Spec, histories: Mapping[str, History], *, limit_s: float
 ) -> dict[str, Probe]:
-    """One probe of each box that `runs` are on, by the box's name; keys accepted on the way are pinned."""
+    """One probe of each box that `runs` are on, by the box's name; what is learnt of the boxes is kept."""
     asks = [
-        Ask(box, tuple(run for run in runs if run.box.name == name), histories, pinned_key(ledger, name))
+        Ask(box, tuple(run for run in runs if run.box.name == name), histories, ledger.pins.find(name))
         for name, box in boxes_of(runs, spec).items()
     ]
     looks = look_at_all(asks, limit_s=limit_s)
     for name, found in looks.items():
         if found.accepted is not None:
             keep_pin(ledger, name, found.accepted)
+        with suppress(LedgerError):  # on a full disk a box is asked more often, and that is all
+            _note_answer(ledger, name, found.probe)
     return {name: found.probe for name, found in looks.items()}
+
+
+def _note_answer(ledger: Ledger, box: str, probe: Probe) -> None:
+    """Remember how often in a row `box` was asked in vain, so that a timer leaves it alone for a while."""
+    match probe:
+        case Reachable():
+            ledger.away.answered(box)
+        case Unreachable(cause=cause) if cause not in _NO_BURDEN:
+            ledger.away.failed(box, cause, clock.now(), random.random())  # noqa: S311 - spreads connections
 
 
 def look_at_all(
@@ -177,21 +213,34 @@ def _work(
 
 
 @contextmanager
-def _connected(box: BoxSpec, pinned: HostKey | None, limit_s: float) -> Iterator[tuple[Link, HostKey]]:
-    # Imported here: fabric and paramiko cost more than a whole `babysit status`.
+def _connected(box: BoxSpec, pin: Pin | None, limit_s: float) -> Iterator[tuple[OpenLink, Accepted | None]]:
+    # Imported here: the ways to a box cost more than a whole `babysit status`.
     from fleet.link.address import resolve  # noqa: PLC0415 - as above
-    from fleet.link.ssh import connect  # noqa: PLC0415 - as above
+    from fleet.link.open import connect  # noqa: PLC0415 - as above
 
     address = resolve(box)
+    pinned = HostKey(pin.key_type, pin.key_b64) if pin else None
+    began = clock.monotonic()
     try:
-        link = connect(address, box_name=box.name, pinned=pinned, limit_s=limit_s)
+        link = connect(box, pinned=pinned, limit_s=limit_s, address=address)
     except LinkError as error:
         if error.away.cause is Cause.RESOLVE and box.host == box.name:
             what = f"no box {box.name!r}: not in babysit.toml, not in your ssh_config, and no host name"
             raise NotFound(what, where=box.name, next=(f"ssh {box.name}",)) from None
         raise
     with link:
-        yield link, link.host_key
+        if pin is not None and pin.address not in (None, address.place):
+            raise _moved(box, pin, address.place, clock.monotonic() - began)
+        yield link, Accepted(link.host_key, address.place) if link.host_key else None
+
+
+def _moved(box: BoxSpec, pin: Pin, address: str, took_s: float) -> BoxMoved:
+    says = (
+        f"{box.name} was confirmed at {pin.address}, and its key is now shown at {address}; nothing was "
+        "asked. Images share keys: this may be another machine"
+    )
+    away = Unreachable(Cause.MOVED, says, transient=False, at=clock.now(), took_s=took_s)
+    return BoxMoved(away, where=box.name, next=(f"babysit trust {quote.sh(box.name)}",))
 
 
 def boxes_of(runs: Sequence[Run], spec: Spec) -> dict[str, BoxSpec]:

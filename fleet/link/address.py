@@ -2,28 +2,45 @@
 
 import getpass
 import os
-import pwd
 import re
-import shutil
-import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
 from msgspec import Struct
 
 from fleet.errors import UsageError
+from fleet.link.ssh_config import (
+    GET_SSH,
+    SSH_PORT,
+    ask_ssh,
+    has_ssh,
+    home,
+    options_of,
+    overrides,
+    passwd_home,
+    paths,
+    rehome,
+    ssh_words,
+)
+from fleet.link.way import Way
 from fleet.model.spec import BoxSpec
 from fleet.text import quote
 from fleet.text.untrusted import render_untrusted
 
-SSH_PORT = 22
-_ASK_LIMIT_S = 5.0
-_DEFAULT_IDENTITIES = ("id_rsa", "id_ecdsa", "id_ed25519")
-_GLOBAL_KNOWN_HOSTS = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
+_WORDS_SHOWN = 200
 _WORD = re.compile(r"[^\s\x00-\x1f\x7f-\x9f-][^\s\x00-\x1f\x7f-\x9f]*")
 
-# Options that change the way to a box. They are not followed yet, and going another way silently is worse.
-_WAYS = {"proxyjump": "ProxyJump", "proxycommand": "ProxyCommand"}
+# What of a name may stand in a command line as it is. Source: OpenSSH refuses shell words in names since 9.6.
+_PLAIN = re.compile(r"[A-Za-z0-9_.:%+@][A-Za-z0-9_.:%+@-]*")
+
+_HOP = re.compile(r"(?:ssh://)?(?:(?P<user>.+)@)?(?P<host>\[[^]]+\]|[^\[\]:]+)(?::(?P<port>\d+))?/?")
+
+# Every jump on our terms: nobody is asked, no key is taken on trust, nothing is forwarded or shared.
+_JUMP_TERMS = (
+    *("BatchMode=yes", "StrictHostKeyChecking=yes", "UpdateHostKeys=no", "ForwardAgent=no", "ForwardX11=no"),
+    *("ClearAllForwardings=yes", "PermitLocalCommand=no", "ControlMaster=no", "ControlPath=none"),
+    *("ConnectionAttempts=1", "LogLevel=INFO"),
+)
 
 
 class Address(Struct, frozen=True):
@@ -32,7 +49,7 @@ class Address(Struct, frozen=True):
     `identities` are the private key files to try, in order; with `identities_only` the agent is asked for
     these keys alone. `agent` is the agent's socket (None: there is none). `known_hosts` are the user's files,
     then the system's. `lookup_name` is what they call this box. `by_hand` is the command with which a person
-    goes there.
+    goes there. `way` is the command that carries the line (None: TCP to `host` and `port`).
     """
 
     host: str
@@ -45,13 +62,19 @@ class Address(Struct, frozen=True):
     identities_only: bool = False
     agent: str | None = None
     by_hand: str = ""
+    way: Way | None = None
+
+    @property
+    def place(self) -> str:
+        """`HOST:PORT`, as a pin notes it."""
+        return f"{self.host}:{self.port}"
 
 
 def resolve(box: BoxSpec) -> Address:
     """The address of `box`: ssh_config as `ssh -G` understands it, overridden by what the spec says.
 
-    Where there is no ssh program, `~/.ssh/config` is read by paramiko, which ignores Include.
-    Raises UsageError for a host, user or option that cannot be used.
+    Where there is no ssh program, `~/.ssh/config` is read by paramiko; what that cannot follow (Include,
+    ProxyJump) is refused by name. Raises UsageError for a host, user or option that cannot be used.
     """
     for what, word in (("host", box.host), ("user", box.user)):
         if word is not None and not _WORD.fullmatch(word):
@@ -61,18 +84,7 @@ def resolve(box: BoxSpec) -> Address:
                 where=box.name,
                 hint=f"correct `{what}` of [box.{box.name}]",
             )
-    options = _ask_ssh(box) if shutil.which("ssh") else _read_config(box)
-    for way, spelled in _WAYS.items():
-        if options.get(way, ["none"])[0].lower() != "none":
-            raise UsageError(
-                f"ssh_config sends {box.host} through {spelled} "
-                f"({render_untrusted(options[way][0], 200)}), which is not supported yet",
-                where=box.name,
-                hint=f"give the box an address that can be reached directly (`host`), or a tunnel: ssh -fNL "
-                f'2201:localhost:22 {quote.sh(box.host)}, then host = "127.0.0.1", port = 2201',
-                next=(f"ssh -G {quote.sh(box.host)}",),
-            )
-    return _address(box, options)
+    return _address(box, options_of(box))
 
 
 def _address(box: BoxSpec, options: dict[str, list[str]]) -> Address:
@@ -81,20 +93,21 @@ def _address(box: BoxSpec, options: dict[str, list[str]]) -> Address:
     user = box.user or options["user"][0]
     alias = options.get("hostkeyalias", [None])[0]
     name = (alias or (host if port == SSH_PORT else f"[{host}]:{port}")).lower()
-    files = [*_paths(options.get("userknownhostsfile", [])), *_paths(options.get("globalknownhostsfile", []))]
+    files = [*paths(options.get("userknownhostsfile", [])), *paths(options.get("globalknownhostsfile", []))]
     identities = [box.identity] if box.identity else options.get("identityfile", [])
     tokens = {"%%": "%", "%d": str(Path.home()), "%h": host, "%u": getpass.getuser(), "%r": user}
     return Address(
         host=host,
         port=port,
         user=user,
-        identities=tuple(_home(_expand(path, tokens)) for path in identities if path.lower() != "none"),
-        known_hosts=tuple(map(_rehome, files)),
+        identities=tuple(home(_expand(path, tokens)) for path in identities if path.lower() != "none"),
+        known_hosts=tuple(map(rehome, files)),
         host_key_alias=alias,
         lookup_name=name,
         identities_only=bool(box.identity) or options.get("identitiesonly", ["no"])[0] == "yes",
         agent=_agent(options.get("identityagent", ["SSH_AUTH_SOCK"])[0]),
         by_hand=" ".join(("ssh", *_overrides(box), quote.sh(box.host))),
+        way=_way(box, options, {"%h": host, "%p": str(port), "%r": user, "%n": box.host.rpartition("@")[2]}),
     )
 
 
@@ -107,92 +120,87 @@ def _overrides(box: BoxSpec) -> Iterable[str]:
 def _agent(option: str) -> str | None:
     if option == "none":
         return None
-    named = os.environ.get(option.removeprefix("$"), "") if option.startswith("$") else _home(option)
+    named = os.environ.get(option.removeprefix("$"), "") if option.startswith("$") else home(option)
     return (os.environ.get("SSH_AUTH_SOCK") if option == "SSH_AUTH_SOCK" else named) or None
 
 
-def _ask_ssh(box: BoxSpec) -> dict[str, list[str]]:
-    """What `ssh -G` says: option (lower case) → its values, in order."""
-    command = ["ssh"]
-    own = Path.home() / ".ssh" / "config"
-    # ssh looks for ~ in the password file and not in HOME; cron, sudo and containers set HOME on purpose.
-    if str(Path.home()) != _passwd_home() and own.is_file():
-        command += ["-F", str(own)]
-    if box.user is not None:
-        command += ["-l", box.user]
-    if box.port is not None:
-        command += ["-p", str(box.port)]
-    try:
-        answer = subprocess.run(
-            [*command, "-G", "--", box.host],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_ASK_LIMIT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
+def _way(box: BoxSpec, options: dict[str, list[str]], tokens: dict[str, str]) -> Way | None:
+    jumps, command = (options.get(name, ["none"])[0] for name in ("proxyjump", "proxycommand"))
+    if jumps.lower() != "none":
+        return _jumps(box, _expand(jumps, {**tokens, "%%": "%"}), (tokens["%h"], tokens["%p"]))
+    if command.lower() == "none":
+        return None
+    where = f"ProxyCommand of {box.host}: {render_untrusted(command, _WORDS_SHOWN)}"
+    used = set(re.findall("%.?", command)) - {"%%"}
+    if unknown := used - set(tokens):
         raise UsageError(
-            f"`ssh -G {box.host}` did not answer within {_ASK_LIMIT_S:g} s",
-            where=box.name,
-            hint="a `Match exec` in ssh_config may hang",
-            next=(f"ssh -G {quote.sh(box.host)}",),
-        ) from None
-    if answer.returncode != 0:
-        lines = answer.stderr.decode("utf-8", "replace").strip().splitlines() or ["it gave no reason"]
-        raise UsageError(
-            f"ssh cannot make sense of host {box.host!r}: {render_untrusted(lines[-1], 300)}",
+            f"{where}: {min(unknown)} stands for nothing (known: %h %p %r %n %%)",
             where=box.name,
             next=(f"ssh -G {quote.sh(box.host)}",),
         )
-    options: dict[str, list[str]] = {}
-    for line in answer.stdout.decode("utf-8", "surrogateescape").splitlines():
-        option, _, value = line.partition(" ")
-        options.setdefault(option.lower(), []).append(value)
-    return options
+    if options.get("proxyusefdpass", ["no"])[0] == "yes":
+        raise UsageError(
+            f"{where}: ProxyUseFdpass is not supported",
+            where=box.name,
+            hint="a ProxyCommand that carries the bytes itself works",
+        )
+    for token in used:
+        if not _PLAIN.fullmatch(tokens[token]):
+            raise UsageError(
+                f"{where}: {token} would put {render_untrusted(tokens[token])!r} on a command line",
+                where=box.name,
+                hint="give the box a plain host name and user",
+            )
+    return Way(_expand(command, {**tokens, "%%": "%"}), f"the ProxyCommand of {box.host}")
 
 
-def _read_config(box: BoxSpec) -> dict[str, list[str]]:
-    """The same without an ssh program, as far as `~/.ssh/config` says it by itself."""
-    from paramiko.config import SSHConfig  # noqa: PLC0415 - a heavy import that most hosts never need
+def _jumps(box: BoxSpec, jumps: str, target: tuple[str, str]) -> Way:
+    """The way over these hosts (`[user@]host[:port]`, split by commas), the first one first."""
+    if not has_ssh():
+        raise UsageError(
+            f"ssh_config sends {box.host} over {render_untrusted(jumps, _WORDS_SHOWN)} (ProxyJump), "
+            "which needs the ssh program; there is none here",
+            where=box.name,
+            next=(GET_SSH,),
+        )
+    logins = [_login(box, hop.strip()) for hop in jumps.split(",")]
+    asked = [ask_ssh(box.name, host, words) for host, words in logins]
+    places = [*((found["hostname"][0], found["port"][0]) for found in asked[1:]), target]
+    # Where the jump itself hangs, ssh should say so before our own limit ends it without a word.
+    terms = (*_JUMP_TERMS, f"ConnectTimeout={max(1, int(box.limit_s) - 1)}")
+    command = ""
+    for (jump, words), found, (host, port) in zip(logins, asked, places, strict=True):
+        own = (*terms, *_own_files(found))
+        if command:
+            inner = command.replace("%", "%%")
+            own = (*own, f"ProxyCommand={inner}")
+        options = [option for term in own for option in ("-o", term)]
+        line = (*ssh_words(), *options, *words, "-W", f"[{host}]:{port}", "--", jump)
+        command = " ".join(map(quote.sh, line))
+    named = render_untrusted(jumps.replace(",", ", "), _WORDS_SHOWN)
+    return Way(command, f"jump host{'s' if len(logins) > 1 else ''} {named}")
 
-    login, _, host = box.host.rpartition("@")
-    path = Path.home() / ".ssh" / "config"
-    config = SSHConfig.from_text(path.read_text(errors="replace") if path.is_file() else "")
-    found = {
-        option: [value] if isinstance(value, str) else value for option, value in config.lookup(host).items()
-    }
-    defaults = {
-        "hostname": [host],
-        "port": [str(SSH_PORT)],
-        "user": [login or getpass.getuser()],
-        "identityfile": [f"~/.ssh/{name}" for name in _DEFAULT_IDENTITIES],
-        "userknownhostsfile": ["~/.ssh/known_hosts ~/.ssh/known_hosts2"],
-        "globalknownhostsfile": [" ".join(_GLOBAL_KNOWN_HOSTS)],
-    }
-    return {**defaults, **found, **({"user": [login]} if login else {})}
+
+def _login(box: BoxSpec, hop: str) -> tuple[str, tuple[str, ...]]:
+    """A jump host's name, and ssh's options for the user and port beside it."""
+    found = _HOP.fullmatch(hop)
+    if found is None:
+        raise UsageError(
+            f"ProxyJump of {box.host}: {render_untrusted(hop, _WORDS_SHOWN)!r} is no [user@]host[:port]",
+            where=box.name,
+            next=(f"ssh -G {quote.sh(box.host)}",),
+        )
+    return found["host"].strip("[]"), overrides(found["user"], found["port"])
 
 
-def _paths(values: list[str]) -> list[str]:
-    """Files of one line. ssh -G prints no quotes; a space inside a name is told by what follows it."""
-    return [path for value in values for path in re.split(r" (?=[/~])", value) if path and path != "none"]
+def _own_files(options: dict[str, list[str]]) -> tuple[str, ...]:
+    """The same for the files below ~ that ssh would take from the password file's home."""
+    if str(Path.home()) == passwd_home():
+        return ()
+    known = " ".join(f'"{rehome(path)}"' for path in paths(options.get("userknownhostsfile", [])))
+    keys = tuple(f'IdentityFile="{rehome(path)}"' for path in options.get("identityfile", []))
+    return (*((f"UserKnownHostsFile={known}",) if known else ()), *keys)
 
 
 def _expand(path: str, tokens: dict[str, str]) -> str:
     return re.sub("%.", lambda found: tokens.get(found[0], found[0]), path)
-
-
-def _home(path: str) -> str:
-    return str(Path.home() / path[2:]) if path.startswith("~/") else path
-
-
-def _rehome(path: str) -> str:
-    """`path` below HOME where ssh -G has already put the password file's home for ~."""
-    theirs = f"{_passwd_home()}/.ssh/"
-    return str(Path.home() / ".ssh" / path[len(theirs) :]) if path.startswith(theirs) else _home(path)
-
-
-def _passwd_home() -> str:
-    try:
-        return pwd.getpwuid(os.getuid()).pw_dir
-    except KeyError:  # an account without a line, as in some containers
-        return str(Path.home())

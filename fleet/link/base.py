@@ -32,7 +32,8 @@ class Link(Protocol):
     ) -> Reply:
         """Run `script` (constant text) on the box with `request` on its standard input.
 
-        Raises LinkTimeout when `limit_s` ran out, LinkError when the link ended in the answer.
+        Raises LinkTimeout when `limit_s` ran out, LinkError when the link ended in the answer; then, and
+        after `close`, every further call raises LinkError too.
         """
 
     def close(self) -> None:
@@ -45,20 +46,17 @@ class Link(Protocol):
     ) -> None: ...
 
 
-# The one command line that sshd ever runs for us (docs/box.md). The script and its request follow on
-# standard input, so nothing is ever interpolated into it and no process list shows what we look for.
+# The one command line that sshd ever runs for us (docs/box.md): the same for every visit, so that an account
+# can be bound to it. What differs follows on standard input; nothing is ever interpolated into a command
+# line, and no process list shows what we look for. It ends itself at the limit where the box has `timeout`.
 _BOOT = """IFS= read -r n && s=$(dd ibs=1 count="$n" 2>/dev/null) && eval "$s\""""
+COMMAND = (
+    "exec sh -c 'IFS= read -r t || exit 1; if command -v timeout >/dev/null 2>&1; "
+    f'then exec timeout -k 2 "$t" sh -c "$0"; else exec sh -c "$0"; fi\' \'{_BOOT}\''
+)
 
 
-def command(remote_limit_s: float) -> str:
-    """The remote command, which ends itself after `remote_limit_s` seconds where the box has `timeout`."""
-    limit = max(1, round(remote_limit_s))
-    return (
-        "exec sh -c 'if command -v timeout >/dev/null 2>&1; "
-        f'then exec timeout -k 2 {limit} sh -c "$0"; else exec sh -c "$0"; fi\' \'{_BOOT}\''
-    )
-
-
-def packed(script: bytes, request: bytes) -> bytes:
-    """Standard input for `command`: the script's length, the script, the request."""
-    return str(len(script)).encode() + b"\n" + script + request
+def packed(script: bytes, request: bytes, limit_s: float) -> bytes:
+    """Standard input for COMMAND: the box's own limit in seconds, length of the script, script, request."""
+    remote_limit_s = max(1, round(limit_s + REMOTE_GRACE_S))
+    return b"%d\n%d\n%b%b" % (remote_limit_s, len(script), script, request)

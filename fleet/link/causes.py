@@ -6,9 +6,10 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from fleet.errors import AuthRefused, HostKeyChanged, HostKeyUnknown, LinkError, LinkTimeout
+from fleet.errors import AuthRefused, HostKeyChanged, HostKeyUnknown, LinkError, LinkTimeout, WayRefused
 from fleet.link.address import Address
-from fleet.link.hostkeys import HostKey, Refuse
+from fleet.link.hostkeys import HostKey, Refuse, Shown
+from fleet.link.way import Parting, blame
 from fleet.model.probe import Cause, Unreachable
 from fleet.text import quote
 from fleet.text.untrusted import decode, render_untrusted
@@ -31,6 +32,8 @@ class Scene(Struct, frozen=True):
     `ran_out`: our limit ended the visit. `hung_up`: the other side closed or reset the connection.
     `greeting` is what it had said before any SSH version. `refused_keys` were offered and not taken;
     `unusable_keys` could not be offered at all, each with the reason; `locked_keys` need a passphrase.
+    `parting` is how the command on the way left, where it left before us. `no_common`: for what the two
+    found no algorithm in common, and what the box offers for it ("" when that is not known).
     """
 
     stage: Stage
@@ -42,6 +45,8 @@ class Scene(Struct, frozen=True):
     refused_keys: tuple[str, ...] = ()
     unusable_keys: tuple[str, ...] = ()
     locked_keys: tuple[str, ...] = ()
+    parting: Parting | None = None
+    no_common: tuple[str, str] | None = None
 
 
 # What OpenSSH prints instead of its version when it will not have us now.
@@ -77,6 +82,7 @@ def _denied(_: BaseException, scene: Scene) -> bool:
 
 # First match wins; the last row matches all.
 _TABLE: tuple[tuple[_Test, Cause], ...] = (
+    (lambda _, scene: scene.no_common is not None, Cause.WEAK),
     (_at(Stage.RESOLVE), Cause.RESOLVE),
     (lambda error, _: isinstance(error, ConnectionRefusedError), Cause.REFUSED),
     (_silent_at(Stage.CONNECT), Cause.TIMEOUT_CONNECT),
@@ -103,6 +109,7 @@ _SAYS = {
     Cause.CUT: "the connection to {host} was cut {where} after {took} s",
     Cause.THROTTLED: "{host} port {port} hung up at the greeting: too many connections, or a gateway's limit",
     Cause.PROTOCOL: "what answers on {host} port {port} is not usable SSH{reason}",
+    Cause.WEAK: "{host} port {port} speaks no {reason}; weak ones are off here",
     Cause.AUTH: "{host} did not let {user} in{reason}",
 }
 
@@ -112,15 +119,25 @@ _CUT_WHERE = {
     Stage.COMMAND: "in the middle of an answer",
 }
 
-_LASTING = frozenset({Cause.AUTH, Cause.PROTOCOL, Cause.HOSTKEY_UNKNOWN, Cause.HOSTKEY_CHANGED})
+_LASTING = frozenset(
+    {Cause.AUTH, Cause.PROTOCOL, Cause.WEAK, Cause.HOSTKEY_UNKNOWN, Cause.HOSTKEY_CHANGED}
+    | {Cause.WAY_AUTH, Cause.WAY_HOSTKEY, Cause.MOVED}
+)
 _TIMEOUTS = frozenset(
     {Cause.TIMEOUT_CONNECT, Cause.TIMEOUT_BANNER, Cause.TIMEOUT_HANDSHAKE, Cause.TIMEOUT_COMMAND}
 )
 
 
 def cause_of(error: BaseException, scene: Scene) -> Cause:
-    """The one word for why it failed: the first row of the table that applies."""
-    return next(cause for test, cause in _TABLE if test(error, scene))
+    """The one word for why it failed: what the way's command says of itself, else the table's first match."""
+    blamed = _blamed(scene)
+    return blamed[0] if blamed else next(cause for test, cause in _TABLE if test(error, scene))
+
+
+def _blamed(scene: Scene) -> tuple[Cause, str] | None:
+    if scene.stage != Stage.GREETING or scene.parting is None or scene.greeting.strip():
+        return None
+    return blame(scene.parting)
 
 
 def link_error(
@@ -128,7 +145,10 @@ def link_error(
 ) -> LinkError:
     """The LinkError for a foreign exception, with its sentence and the commands that help."""
     cause = cause_of(error, scene)
-    says = _SAYS[cause].format(
+    blamed = _blamed(scene)
+    through = address.way.through if address.way else ""
+    words = scene.parting.last_words if scene.parting else ""
+    says = (blamed[1] if blamed else _sentence(cause, through)).format(
         host=address.host,
         port=address.port,
         user=address.user,
@@ -136,6 +156,8 @@ def link_error(
         took=f"{scene.took_s:.1f}",
         where=_CUT_WHERE.get(scene.stage, ""),
         reason=_reason(cause, error, scene),
+        through=through,
+        words=f", and said '{words}'" if words else ", and said nothing",
     )
     away = Unreachable(cause, says, transient=_transient(cause, error), at=at, took_s=scene.took_s)
     kind: type[LinkError] = LinkError
@@ -143,30 +165,51 @@ def link_error(
         kind = LinkTimeout
     elif cause == Cause.AUTH:
         kind = AuthRefused
+    elif cause in {Cause.WAY_AUTH, Cause.WAY_HOSTKEY}:
+        kind = WayRefused
     return kind(away, where=box_name, next=_next(cause, address, scene))
+
+
+def _sentence(cause: Cause, through: str) -> str:
+    if through and cause == Cause.TIMEOUT_BANNER:  # whether the port is open is not known then
+        return "no SSH greeting from {host} port {port} came through {through} within {limit} s"
+    return _SAYS[cause] + (" (through {through})" if through else "")
 
 
 def host_key_error(
     refuse: Refuse,
-    offered: HostKey,
+    offered: HostKey | Shown,
     *,
     address: Address,
     box_name: str,
     at: float,
     took_s: float,
     skipped: tuple[str, ...] = (),
+    fault: str = "",
 ) -> HostKeyUnknown | HostKeyChanged:
-    """The error for a key that was not accepted. `skipped` names known_hosts files that were not read."""
+    """The error for a key that was not accepted. `skipped` names known_hosts files that were not read.
+
+    `fault` is why a certificate for it does not count.
+    """
     name, now = address.lookup_name, offered.fingerprint
     known = refuse.known.fingerprint if refuse.known else None
-    if refuse.why == "unknown":
+    if refuse.why in {"unknown", "authority"}:
         unread = f"; not read: {', '.join(skipped)}" if skipped else ""
+        invalid = f"; its certificate does not count: {render_untrusted(fault, 80)}" if fault else ""
         says = (
             f"nobody has confirmed the host key of {name} yet: it offers {now} ({offered.type}); "
-            f"nothing was sent{unread}"
+            f"nothing was sent{invalid}{unread}"
         )
+        if refuse.why == "authority":
+            says = (
+                f"the host key of {name} is not in your known_hosts; a certificate authority there vouches "
+                f"for it, which only the ssh program can check; nothing was sent{unread}"
+            )
         away = Unreachable(Cause.HOSTKEY_UNKNOWN, says, transient=False, at=at, took_s=took_s, offered=now)
-        return HostKeyUnknown(away, where=box_name, next=(f"babysit trust {quote.sh(box_name)}",))
+        unknown = HostKeyUnknown(away, where=box_name, next=(f"babysit trust {quote.sh(box_name)}",))
+        if refuse.why == "authority":
+            unknown.hint = f'set link = "ssh" in [box.{box_name}] of babysit.toml'
+        return unknown
     if refuse.why == "revoked":
         says = f"{name} offers a host key that your known_hosts marks as revoked: {now}; nothing was sent"
         helps: tuple[str, ...] = ()
@@ -195,6 +238,9 @@ def _reason(cause: Cause, error: BaseException, scene: Scene) -> str:
         return ": no such name" if unknown else ": the name service did not answer"
     if cause == Cause.NO_ROUTE:
         return f": {error.strerror}" if isinstance(error, OSError) and error.strerror else ""
+    if cause == Cause.WEAK and scene.no_common is not None:
+        what, offer = scene.no_common
+        return f"{what} that we use" + (f" (it offers {render_untrusted(offer, 200)})" if offer else "")
     if cause == Cause.PROTOCOL:
         return _protocol_reason(scene)
     return _login_reason(scene) if cause == Cause.AUTH else ""

@@ -24,10 +24,13 @@ class Place(Struct, frozen=True):
 
 
 class Line(socket.socket):
-    """A TCP socket that remembers how far the other side got: its greeting, and whether it hung up."""
+    """A stream socket that remembers how far the other side got: its greeting, and whether it hung up.
 
-    def __init__(self, family: int) -> None:
-        super().__init__(family, socket.SOCK_STREAM)
+    `descriptor` is an open socket to take over; None makes a new one.
+    """
+
+    def __init__(self, family: int, descriptor: int | None = None) -> None:
+        super().__init__(family, socket.SOCK_STREAM, fileno=descriptor)
         self.greeting = b""  # all before and with the version line, bounded
         self.greeted = False
         self.ended = False  # the other side closed or reset

@@ -19,18 +19,29 @@ from msgspec import Struct
 from fleet.link.address import Address
 
 MAX_FILE_BYTES = 5_000_000  # a file of 20,000 boxes has 3 MB
+_MARKS: dict[str, Literal["", "revoked", "authority"]] = {
+    "": "",
+    "@revoked": "revoked",
+    "@cert-authority": "authority",
+}
 
 
 class HostKey(Struct, frozen=True):
     """One public host key as known_hosts writes it: `type` and `b64`.
 
-    `mark` is set only on keys read from a user's file: `revoked`, or `portless` for a key that stands
-    under the host without our port, which can vouch for a box but never accuse it.
+    `mark` is set only on keys read from a user's file: `revoked`, `portless` for a key that stands under
+    the host without our port, which can vouch for a box but never accuse it, or `authority` for the key of
+    a certificate authority, which signs the keys of boxes and is none.
     """
 
     type: str
     b64: str
-    mark: Literal["", "revoked", "portless"] = ""
+    mark: Literal["", "revoked", "portless", "authority"] = ""
+
+    @property
+    def vouches(self) -> bool:
+        """Whether a box may be accepted by this very key."""
+        return self.mark in {"", "portless"}
 
     @property
     def fingerprint(self) -> str:
@@ -40,6 +51,13 @@ class HostKey(Struct, frozen=True):
     def same_as(self, other: "HostKey") -> bool:
         """Whether both are the very same key, marks aside."""
         return (self.type, self.b64) == (other.type, other.b64)
+
+
+class Shown(Struct, frozen=True):
+    """A host key of which only type and fingerprint are known."""
+
+    type: str
+    fingerprint: str
 
 
 class Known(Struct, frozen=True):
@@ -56,9 +74,12 @@ class Accept(Struct, frozen=True, tag="accept"):
 
 
 class Refuse(Struct, frozen=True, tag="refuse"):
-    """The key is not to be trusted. `known` is the key that stands against it, None for unknown."""
+    """The key is not to be trusted. `known` is the key that stands against it, None for unknown.
 
-    why: Literal["unknown", "changed", "revoked"]
+    `authority`: nobody knows the key, but a certificate authority may vouch for the box over the other link.
+    """
+
+    why: Literal["unknown", "changed", "revoked", "authority"]
     known: HostKey | None = None
 
 
@@ -78,16 +99,18 @@ def judge(offered: HostKey, pinned: HostKey | None, user_known: tuple[HostKey, .
         return Refuse("revoked", offered)
     if pinned is not None:
         return Accept(pin=False) if pinned.same_as(offered) else Refuse("changed", pinned)
-    if same:
+    if any(key.vouches for key in same):
         return Accept(pin=True)
     others = [key for key in user_known if key.type == offered.type and not key.mark]
-    return Refuse("changed", others[0]) if others else Refuse("unknown")
+    if others:
+        return Refuse("changed", others[0])
+    return Refuse("authority" if any(key.mark == "authority" for key in user_known) else "unknown")
 
 
 def known_in_user_files(address: Address, *, only_revoked: bool = False) -> Known:
     """Every key that the user's known_hosts files hold for this box, in their order.
 
-    Plain, `[host]:port` and hashed entries, patterns and HostKeyAlias count; `@cert-authority` does not.
+    Plain, `[host]:port` and hashed entries, patterns, HostKeyAlias and both markers count.
     Files that are missing are empty; larger than 5 MB or unreadable ones are skipped, and named.
     With `only_revoked` just the `@revoked` lines are looked at, which costs next to nothing.
     """
@@ -116,7 +139,7 @@ def known_in_user_files(address: Address, *, only_revoked: bool = False) -> Know
 def _keys_of(line: bytes, address: Address) -> Iterator[HostKey]:
     words = line.decode("utf-8", "replace").split()
     marker = words.pop(0) if words and words[0].startswith("@") else ""
-    if len(words) < 3 or words[0].startswith("#") or marker not in ("", "@revoked"):
+    if len(words) < 3 or words[0].startswith("#") or marker not in _MARKS:
         return
     name = address.lookup_name
     found = _names(words[0], name)
@@ -125,8 +148,7 @@ def _keys_of(line: bytes, address: Address) -> Iterator[HostKey]:
         return
     with contextlib.suppress(ValueError):  # a line that is no key is no key
         fingerprint(words[2])
-        mark: Literal["", "revoked", "portless"] = "revoked" if marker else "portless" if portless else ""
-        yield HostKey(words[1], words[2], mark)
+        yield HostKey(words[1], words[2], _MARKS[marker] or ("portless" if portless else ""))
 
 
 def _names(field: str, name: str) -> bool:

@@ -23,6 +23,7 @@ class Judge(paramiko.MissingHostKeyPolicy):
     def __init__(self, pinned: HostKey | None, known: Known) -> None:
         self.pinned = pinned
         self.known = known
+        self.accepted: HostKey | None = None
 
     def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:  # noqa: ARG002
         """Return to accept. Raises KeyRefusedError."""
@@ -30,9 +31,19 @@ class Judge(paramiko.MissingHostKeyPolicy):
         verdict = hostkeys.judge(offered, self.pinned, self.known.keys)
         if isinstance(verdict, Refuse):
             raise KeyRefusedError(verdict, offered)
+        self.accepted = offered
+
+    def check_asked(self, key: paramiko.PKey) -> None:
+        """Return if `key` was accepted here. Raises KeyRefusedError when nobody asked.
+
+        The login begins with this: a library that put another policy in our place gets no further.
+        """
+        offered = HostKey(key.get_name(), key.get_base64())
+        if self.accepted != offered:
+            raise KeyRefusedError(Refuse("unknown"), offered)
 
     def types(self) -> tuple[str, ...]:
         """The algorithms to ask for first: those of the keys we could accept."""
         keys = (self.pinned,) if self.pinned else self.known.keys
-        types = [key.type for key in keys if key.mark != "revoked"]
+        types = [key.type for key in keys if key.vouches]
         return tuple(dict.fromkeys(name for kind in types for name in _SIGNED_BY.get(kind, (kind,))))

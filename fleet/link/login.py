@@ -45,16 +45,23 @@ class Login:
     passphrase that nobody here knows.
     """
 
-    def __init__(self, address: Address, left_s: Callable[[], float]) -> None:
+    def __init__(
+        self, address: Address, left_s: Callable[[], float], check_asked: Callable[[paramiko.PKey], None]
+    ) -> None:
         self.refused: list[str] = []
         self.unusable: list[str] = []
         self.locked: list[str] = []
         self._address = address
         self._left_s = left_s
+        self._check_asked = check_asked
         self._agent: Agent | None = None
 
     def authenticate(self, transport: paramiko.Transport) -> None:
-        """Return when logged in. Raises paramiko.SSHException (or OSError) otherwise."""
+        """Return when logged in. Raises paramiko.SSHException (or OSError) otherwise.
+
+        Nothing is offered to a box whose key our own judge was not asked about.
+        """
+        self._check_asked(transport.get_remote_server_key())
         for name, key in self._keys():
             try:
                 more = transport.auth_publickey(self._address.user, key)

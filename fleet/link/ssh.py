@@ -16,20 +16,18 @@ from fleet import clock
 from fleet.errors import LinkError
 from fleet.link import causes, hostkeys
 from fleet.link.address import Address
-from fleet.link.base import PROBE_MAX_BYTES, REMOTE_GRACE_S, Reply, command, packed
+from fleet.link.algorithms import WEAK, nothing_in_common
+from fleet.link.base import COMMAND, PROBE_MAX_BYTES, Reply, packed
 from fleet.link.causes import Scene, Stage
 from fleet.link.channel import receive, send
 from fleet.link.dial import Line, Watchdog, dial, places
 from fleet.link.hostkeys import HostKey, Known
 from fleet.link.judge import Judge, KeyRefusedError
 from fleet.link.login import Login
+from fleet.link.way import Carrier, Parting
 
 _JOIN_S = 5.0
 _AFTER_US_S = 3600.0  # the libraries' own limits: the watchdog is always first, so that it alone decides
-_WEAK = {
-    "ciphers": ["aes128-cbc", "aes192-cbc", "aes256-cbc", "3des-cbc"],
-    "macs": ["hmac-sha1", "hmac-md5", "hmac-sha1-96", "hmac-md5-96"],
-}
 
 # The libraries log tracebacks of every failed visit; what matters is in our error.
 for _library in ("paramiko", "fabric", "invoke"):
@@ -41,15 +39,17 @@ for _library in ("paramiko", "fabric", "invoke"):
 class _Visit:
     """One way to one box, from the name to the login: what it has so far, and how to free all of it."""
 
-    def __init__(self, address: Address, box_name: str, limit_s: float) -> None:
+    def __init__(self, address: Address, box_name: str, limit_s: float, judge: Judge) -> None:
         self.address = address
         self.box_name = box_name
         self.limit_s = limit_s
         self.began = clock.monotonic()
         self.stage = Stage.RESOLVE
-        self.login = Login(address, self.left_s)
+        self.judge = judge
+        self.login = Login(address, self.left_s, judge.check_asked)
         self.ran_out = False
         self.line: Line | None = None
+        self.carrier: Carrier | None = None
         self.transport: paramiko.Transport | None = None
         self.connection: fabric.Connection | None = None
 
@@ -57,6 +57,12 @@ class _Visit:
         return self.began + self.limit_s - clock.monotonic()
 
     def dial(self) -> Line:
+        if self.address.way is not None:
+            self.stage = Stage.CONNECT
+            self.carrier = Carrier(self.address.way)
+            self.line = self.carrier.line
+            self.stage = Stage.GREETING
+            return self.line
         where = places(self.address.host, self.address.port, self.left_s())
         self.stage = Stage.CONNECT
         self.line = dial(where, self.left_s())
@@ -86,7 +92,7 @@ class _Visit:
         accepted.key_types = (*leading, *(kind for kind in kinds if kind not in leading))
         return transport
 
-    def failure(self, error: Exception, known: Known) -> LinkError:
+    def failure(self, error: Exception) -> LinkError:
         took_s = clock.monotonic() - self.began
         if isinstance(error, KeyRefusedError):
             return causes.host_key_error(
@@ -96,7 +102,7 @@ class _Visit:
                 box_name=self.box_name,
                 at=clock.now(),
                 took_s=took_s,
-                skipped=known.skipped,
+                skipped=self.judge.known.skipped,
             )
         stage = self._stage_now()
         # sshd may say goodbye in words of the protocol: then the line itself has not ended yet
@@ -111,6 +117,8 @@ class _Visit:
             refused_keys=tuple(self.login.refused),
             unusable_keys=tuple(self.login.unusable),
             locked_keys=tuple(self.login.locked),
+            parting=self._parting(),
+            no_common=nothing_in_common(error),
         )
         return causes.link_error(error, scene, address=self.address, box_name=self.box_name, at=clock.now())
 
@@ -119,6 +127,10 @@ class _Visit:
             return self.stage
         exchanged = self.transport is not None and self.transport.initial_kex_done
         return Stage.LOGIN if exchanged else Stage.HANDSHAKE
+
+    def _parting(self) -> Parting | None:
+        hung_up = self.line is not None and self.line.ended and not self.ran_out
+        return self.carrier.parting() if self.carrier is not None and hung_up else None
 
     def free(self) -> None:
         """End everything of this visit; safe at any time, and more than once."""
@@ -133,18 +145,18 @@ class _Visit:
             self.transport.packetizer.complete_handshake()  # ends its timer thread
             if self.transport.ident is not None:
                 self.transport.join(_JOIN_S)
+        if self.carrier is not None:
+            self.carrier.end()
         if self.line is not None:
             self.line.close()
 
 
 class SshLink:
-    """An open link to one box. `host_key` is the key it proved to have, for the caller to pin.
-
-    Any failure of `run` leaves the link closed.
-    """
+    """An open link to one box; see fleet.link.open. Any failure of `run` leaves it closed."""
 
     def __init__(self, visit: _Visit, line: Line, transport: paramiko.Transport, host_key: HostKey) -> None:
         self.host_key = host_key
+        self.strict_kex = bool(transport.agreed_on_strict_kex)  # type: ignore[attr-defined]  # not in its stubs
         self._visit = visit
         self._line = line
         self._transport = transport
@@ -157,7 +169,7 @@ class SshLink:
         dog = Watchdog(limit_s, self._line)
         try:
             with dog:
-                reply = self._talk(packed(script, request), limit_s, max_bytes)
+                reply = self._talk(packed(script, request, limit_s), max_bytes)
         except (OSError, EOFError, paramiko.SSHException) as error:
             self._fail(error, began, limit_s, dog)
         if reply.status == -1 and not reply.over:
@@ -166,12 +178,12 @@ class SshLink:
                 self._fail(EOFError(), began, limit_s, dog)
         return reply
 
-    def _talk(self, payload: bytes, limit_s: float, max_bytes: int) -> Reply:
+    def _talk(self, payload: bytes, max_bytes: int) -> Reply:
         began = clock.monotonic()
         channel = self._transport.open_session(timeout=_AFTER_US_S)
         sender = threading.Thread(target=send, args=(channel, payload), name="link sender", daemon=True)
         try:
-            channel.exec_command(command(limit_s + REMOTE_GRACE_S))
+            channel.exec_command(COMMAND)
             sender.start()
             out, err, over = receive(channel, max_bytes)
             status = -1 if over else channel.recv_exit_status()
@@ -215,16 +227,16 @@ def connect(address: Address, *, box_name: str, pinned: HostKey | None, limit_s:
     written there. Raises LinkError: HostKeyUnknown, HostKeyChanged, AuthRefused, LinkTimeout or itself, with
     the cause in `away`; then no thread, socket or descriptor is left.
     """
-    visit = _Visit(address, box_name, limit_s)
-    known = hostkeys.known_in_user_files(address, only_revoked=pinned is not None)
+    judge = Judge(pinned, hostkeys.known_in_user_files(address, only_revoked=pinned is not None))
+    visit = _Visit(address, box_name, limit_s, judge)
     try:
         line = visit.dial()
-        connection = _connection(visit, line, Judge(pinned, known))
+        connection = _connection(visit, line, judge)
         visit.under_watch(line, connection.open)
         transport: paramiko.Transport = connection.transport
         return SshLink(visit, line, transport, _host_key(transport))
     except Exception as error:
-        failure = visit.failure(error, known)
+        failure = visit.failure(error)
         visit.free()
         raise failure from error
     except BaseException:
@@ -237,14 +249,14 @@ def offered_key(address: Address, limit_s: float, *, box_name: str = "") -> Host
 
     Raises LinkError as `connect` does, never for the key itself.
     """
-    visit = _Visit(address, box_name or address.lookup_name, limit_s)
+    visit = _Visit(address, box_name or address.lookup_name, limit_s, Judge(None, Known()))
     try:
         line = visit.dial()
-        transport = visit.new_transport(line, (), disabled_algorithms=_WEAK)
+        transport = visit.new_transport(line, (), disabled_algorithms=WEAK)
         visit.under_watch(line, lambda: transport.start_client(timeout=_AFTER_US_S))
         return _host_key(transport)
     except Exception as error:
-        raise visit.failure(error, Known()) from error
+        raise visit.failure(error) from error
     finally:
         visit.free()
 
@@ -264,7 +276,7 @@ def _connection(visit: _Visit, line: Line, judge: Judge) -> fabric.Connection:
             "allow_agent": False,
             "look_for_keys": False,
             "auth_strategy": visit.login,
-            "disabled_algorithms": _WEAK,
+            "disabled_algorithms": WEAK,
             "transport_factory": lambda sock, **options: visit.new_transport(sock, judge.types(), **options),
         },
     )

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from fleet.model.reading import Reading
+from fleet.model.reading import Missing, Reading
 
 
 class Cause(StrEnum):
@@ -20,10 +20,15 @@ class Cause(StrEnum):
     CUT = "cut"  # the link ended in the middle of an answer
     THROTTLED = "throttled"  # sshd closed at the greeting (MaxStartups, a gateway's limit)
     PROTOCOL = "protocol"  # what answers is not usable SSH
+    WEAK = "weak"  # it speaks only algorithms that are off here, or none that we know
     UNREADABLE = "unreadable"  # it answered, but not in our frame, or damaged
     AUTH = "auth"  # the box refused our key
     HOSTKEY_UNKNOWN = "hostkey_unknown"  # never seen this key for this box
     HOSTKEY_CHANGED = "hostkey_changed"  # another key than the pinned one
+    WAY = "way"  # the proxy command or jump host on the way does not carry us
+    WAY_AUTH = "way_auth"  # a jump host on the way refused our key
+    WAY_HOSTKEY = "way_hostkey"  # a jump host's key is unknown or changed
+    MOVED = "moved"  # the pinned key, at another address than the confirmed one
 
 
 class Unreachable(Struct, frozen=True, tag="unreachable"):
@@ -80,6 +85,7 @@ class BoxFacts(Struct, frozen=True):
     disks: Reading[tuple[Disk, ...]]
     memory: Reading[Memory]
     gpus: Reading[tuple[Gpu, ...]]
+    machine_id: Reading[str] = Missing("the answer does not hold it")
 
 
 class Attempt(Struct, frozen=True):
@@ -109,6 +115,13 @@ class End(Struct, frozen=True):
     started_at: float
     ended_at: float
     leftovers: tuple[int, ...] = ()
+
+
+class Stopping(Struct, frozen=True):
+    """The wish to stop `attempt`, written down by `babysit stop` before it did anything. `at` is box time."""
+
+    attempt: int
+    at: float
 
 
 class Marker(Struct, frozen=True):
@@ -168,6 +181,7 @@ class RunFacts(Struct, frozen=True):
     alive: Reading[tuple[Alive, ...]]
     log: Reading[LogSlice]
     artifacts: Reading[tuple[Artifact, ...]]
+    stopping: Reading[Stopping | None] = Missing("the answer does not hold it")
 
 
 class Reachable(Struct, frozen=True, tag="reachable"):

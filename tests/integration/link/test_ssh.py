@@ -18,6 +18,7 @@ from fleet.errors import AuthRefused, HostKeyChanged, HostKeyUnknown, LinkError
 from fleet.link import ssh
 from fleet.link.address import resolve
 from fleet.link.hostkeys import HostKey
+from fleet.link.judge import Judge
 from fleet.model.probe import Cause
 from fleet.model.spec import BoxSpec
 
@@ -158,20 +159,48 @@ def test_a_changed_key_is_refused_before_the_login_where_fabric_goes_on(box: Box
     assert [b - a for a, b in zip(before, told(box), strict=True)] == [1, 1, 1, 1]
 
 
-def test_without_our_judge_a_changed_key_is_let_through(box: Box, monkeypatch):  # S3
-    class Anyone(paramiko.AutoAddPolicy):
-        def __init__(self, pinned, known):
-            pass
+def policies(monkeypatch) -> list[object]:
+    """The policy of every client at the moment when it connects, as the library has it."""
+    seen: list[object] = []
+    connect = paramiko.SSHClient.connect
 
-        def types(self):
-            return ()
+    def look(client, *args, **kwargs):
+        seen.append(client._policy)
+        return connect(client, *args, **kwargs)
 
+    monkeypatch.setattr(paramiko.SSHClient, "connect", look)
+    return seen
+
+
+def test_every_client_has_our_policy_and_no_other(box: Box, monkeypatch):  # S3
+    seen = policies(monkeypatch)
+    address, _ = address_of(box)
+    with visit(address) as link, visit(address, pinned=link.host_key):
+        pass
+    with pytest.raises(LinkError):
+        visit(address, pinned=HostKey("ssh-ed25519", "AAAA"))
+    ssh.offered_key(address, 20)
+    assert [type(policy) for policy in seen] == [Judge] * 3
+
+
+def test_a_library_that_puts_its_own_policy_gets_no_further(box: Box, monkeypatch):  # S3
+    """Guard by guard: without our policy nobody logs in, without the question before the login anybody does."""
     address, _ = address_of(box)
     old = host_key(box)
     box.swap_host_key()
-    with pytest.raises(HostKeyChanged):
-        visit(address, pinned=old)
-    monkeypatch.setattr(ssh, "Judge", Anyone)
+
+    def theirs(client, policy):
+        client._policy = paramiko.AutoAddPolicy()
+
+    monkeypatch.setattr(paramiko.SSHClient, "set_missing_host_key_policy", theirs)
+    seen = policies(monkeypatch)
+    before = told(box)
+    for pinned in (None, old):
+        with pytest.raises(HostKeyUnknown):
+            visit(address, pinned=pinned)
+    assert not [policy for policy in seen if isinstance(policy, Judge)]
+    assert [b - a for a, b in zip(before, told(box), strict=True)] == [2, 0, 0, 0]  # no authentication
+    monkeypatch.setattr(Judge, "check_asked", lambda *_: None)
     with visit(address, pinned=old) as link:
         assert link.run(b"echo robbed", b"", limit_s=10).stdout == b"robbed\n"
 
@@ -218,14 +247,6 @@ def test_the_offered_key_is_seen_without_a_login(box: Box):  # S2
     assert offered.fingerprint == box.fingerprint
     assert [b - a for a, b in zip(before, told(box), strict=True)] == [1, 0, 0, 0]
     assert threading.active_count() == threads
-
-
-@pytest.mark.parametrize("weak", [("Ciphers aes128-cbc",), ("Ciphers aes128-ctr", "MACs hmac-sha1")])
-def test_weak_algorithms_are_not_spoken(make_box, weak):  # S5
-    box = make_box(sshd_options=weak)
-    with pytest.raises(LinkError) as caught:
-        visit(address_of(box)[0])
-    assert caught.value.away.cause == Cause.PROTOCOL
 
 
 # -- how it logs in

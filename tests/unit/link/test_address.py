@@ -1,18 +1,21 @@
 """Where a box is: the spec and ssh_config made one, as ssh itself would go."""
 
+import hmac
 import os
+import shlex
 import shutil
 import subprocess
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
 
 from fleet.errors import UsageError
 from fleet.link.address import resolve
+from fleet.link.hostkeys import known_in_user_files
 from fleet.model.spec import BoxSpec
 
 CONFIG = """
-Include other.conf
 Host gpu1
   HostName 10.0.0.7
   Port 2222
@@ -24,11 +27,25 @@ Host alias
   IdentitiesOnly yes
   IdentityAgent none
 Host jumps
-  ProxyJump bastion
+  HostName 10.0.0.8
+  ProxyJump carol@bastion:2200
+Host bastion
+  HostName bastion.example
+Host far
+  ProxyJump bastion,[fe80::1]:23
 Host command
-  ProxyCommand nc %h %p
+  HostName 10.0.0.8
+  User alice
+  ProxyCommand ~/nc "a b" %h %p %r %n 100%%
 Host direct
   ProxyJump none
+Host by-itself
+  ProxyCommand none
+Host odd
+  ProxyCommand nc %h %q
+Host descriptor
+  ProxyCommand nc -F %h
+  ProxyUseFdpass yes
 Host hangs
   HostName 10.0.0.9
 """
@@ -72,7 +89,7 @@ def test_a_bare_address_and_a_login_in_the_host(home, with_or_without_ssh):
     assert f"{home}/.ssh/id_ed25519" in found.identities
 
 
-def test_host_key_alias_files_and_agent(home, monkeypatch):  # S4
+def test_host_key_alias_files_and_agent(home, with_or_without_ssh, monkeypatch):  # S4
     monkeypatch.setenv("SSH_AUTH_SOCK", "/run/agent")
     found = resolve(BoxSpec("b", "alias", port=2200))
     assert (found.host_key_alias, found.lookup_name) == ("the-box", "the-box")
@@ -84,14 +101,106 @@ def test_host_key_alias_files_and_agent(home, monkeypatch):  # S4
     assert resolve(BoxSpec("b", "gpu1")).agent is None
 
 
-@pytest.mark.parametrize(("host", "option"), [("jumps", "ProxyJump"), ("command", "ProxyCommand")])
-def test_a_way_that_is_not_supported_is_named(home, host, option, with_or_without_ssh):
+@pytest.mark.parametrize("how", ["plain", "hashed"])
+def test_a_key_under_the_alias_is_found_in_the_named_file(home, with_or_without_ssh, how):  # S4
+    salt = bytes(range(20))
+    digest = hmac.digest(salt, b"the-box", "sha1")
+    name = f"|1|{b64encode(salt).decode()}|{b64encode(digest).decode()}" if how == "hashed" else "the-box"
+    (home / ".ssh/kh 2").write_text(f"gpu1 ssh-ed25519 b3RoZXI=\n{name} ssh-ed25519 bWluZQ==\n")
+    found = known_in_user_files(resolve(BoxSpec("b", "alias", port=2200)))
+    assert [key.b64 for key in found.keys] == ["bWluZQ=="]
+
+
+def test_a_proxy_command_is_the_way_with_its_places_filled(home, with_or_without_ssh):  # R26
+    way = resolve(BoxSpec("b", "command")).way
+    assert way.command == '~/nc "a b" 10.0.0.8 22 alice command 100%'
+    assert way.through == "the ProxyCommand of command"
+    # What the spec says goes before ssh_config here, too.
+    assert " 10.0.0.8 99 bob " in resolve(BoxSpec("b", "command", user="bob", port=99)).way.command
+    assert resolve(BoxSpec("b", "direct")).way is None
+    assert resolve(BoxSpec("b", "by-itself")).way is None
+
+
+def test_a_jump_is_ssh_on_our_terms(home):  # R24 R26 S6
+    way = resolve(BoxSpec("b", "jumps", limit_s=9)).way
+    words = shlex.split(way.command)
+    assert words[:3] == ["ssh", "-F", f"{home}/.ssh/config"]
+    assert words[-8:-4] == ["-l", "carol", "-p", "2200"]
+    assert words[-4:] == ["-W", "[10.0.0.8]:22", "--", "bastion"]
+    assert {"BatchMode=yes", "StrictHostKeyChecking=yes", "ForwardAgent=no", "ClearAllForwardings=yes"} <= {
+        *words
+    }
+    assert {"ControlPath=none", "ConnectTimeout=8"} <= set(words)
+    assert f'UserKnownHostsFile="{home}/.ssh/known_hosts" "{home}/.ssh/known_hosts2"' in words
+    assert way.through == "jump host carol@bastion:2200"
+
+
+def test_two_jumps_are_one_command_in_the_other(home):
+    words = shlex.split(resolve(BoxSpec("b", "far")).way.command)
+    assert words[-4:] == ["-W", "[far]:22", "--", "fe80::1"]
+    inner = shlex.split(next(word for word in words if word.startswith("ProxyCommand="))[13:])
+    assert inner[-4:] == ["-W", "[fe80::1]:23", "--", "bastion"]
+
+
+def test_a_jump_without_an_ssh_program_is_refused_by_name(home, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UsageError) as caught:
+        resolve(BoxSpec("b", "jumps"))
+    assert "carol@bastion:2200 (ProxyJump)" in caught.value.what
+    assert caught.value.next == ("apt-get install openssh-client",)
+
+
+@pytest.mark.parametrize(
+    ("config", "word"),
+    [
+        ("Include other.conf\n", "line 1 says 'Include'"),
+        ("Host x\n  include=~/y\n", "line 2 says 'include'"),
+        ("Match tagged x\n", "line 1 says 'Match tagged'"),
+        ("Match host y exec 'sleep 99'\n", "line 1 says 'Match host y exec'"),
+        ("Match host\n", "cannot be read without the ssh program"),
+    ],
+)
+def test_what_cannot_be_read_without_an_ssh_program_is_refused_by_name(
+    home, config, word, monkeypatch, tmp_path
+):
+    (home / ".ssh/config").write_text(config)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UsageError) as caught:
+        resolve(BoxSpec("b", "gpu1"))
+    assert word in caught.value.what
+    assert caught.value.next == ("apt-get install openssh-client",)
+
+
+def test_an_include_is_followed_where_there_is_ssh(home):
+    (home / ".ssh/config").write_text(f"Include {home}/.ssh/other\n")
+    (home / ".ssh/other").write_text("Host gpu1\n  HostName 10.9.9.9\n")
+    assert resolve(BoxSpec("b", "gpu1")).host == "10.9.9.9"
+
+
+@pytest.mark.parametrize(("host", "word"), [("odd", "%q"), ("descriptor", "ProxyUseFdpass")])
+def test_a_way_that_is_not_supported_is_named(home, host, word, with_or_without_ssh):
     with pytest.raises(UsageError) as caught:
         resolve(BoxSpec("b", host))
-    assert option in caught.value.what
-    assert caught.value.hint
+    assert word in caught.value.what
     assert caught.value.exit_code == 2
-    assert resolve(BoxSpec("b", "direct")).host == "direct"
+
+
+NAMES = ("$(touch${IFS}x)", "a;b", "`x`", "a'b", 'a"b', "a|b", "a&b", "a>b", "a\\b")
+
+
+@pytest.mark.parametrize("as_what", ["host", "user"])
+def test_no_name_becomes_a_word_of_a_proxy_command_s_shell(home, as_what, monkeypatch, tmp_path):  # S3 S21
+    (home / ".ssh/config").write_text("Host *\n  ProxyCommand nc %n %h %p %r\n")
+
+    def refused(name):
+        spec = BoxSpec("b", name) if as_what == "host" else BoxSpec("b", "gpu1", user=name)
+        with pytest.raises(UsageError):
+            resolve(spec)
+
+    refused(NAMES[0])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for name in NAMES:
+        refused(name)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """From a foreign exception to one cause, one sentence and one next command."""
 
 import errno
+import re
 import socket
 import subprocess
 import sys
@@ -8,11 +9,13 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from fleet.errors import AuthRefused, HostKeyChanged, HostKeyUnknown, LinkError, LinkTimeout
 from fleet.link.address import Address
 from fleet.link.causes import _TABLE, Scene, Stage, cause_of, host_key_error, link_error
 from fleet.link.hostkeys import HostKey, Refuse
+from fleet.link.way import _JUMP_SAYS, Parting, Way, blame
 from fleet.model.probe import Cause
 
 BOX = Address("10.0.0.7", 2222, "dev", (), (), None, "[10.0.0.7]:2222", by_hand="ssh gpu1")
@@ -24,6 +27,13 @@ def scene(stage: Stage, **facts) -> Scene:
 
 S = Stage
 CASES = [
+    (
+        EOFError(),
+        scene(S.HANDSHAKE, no_common=("cipher", "3des-cbc")),
+        Cause.WEAK,
+        False,
+        "10.0.0.7 port 2222 speaks no cipher that we use (it offers 3des-cbc); weak ones are off here",
+    ),
     (socket.gaierror(socket.EAI_NONAME, "raw text"), scene(S.RESOLVE), Cause.RESOLVE, False, "no such name"),
     (socket.gaierror(socket.EAI_AGAIN, "raw text"), scene(S.RESOLVE), Cause.RESOLVE, True, "did not answer"),
     (TimeoutError(), scene(S.RESOLVE), Cause.RESOLVE, True, "did not answer"),
@@ -119,6 +129,77 @@ def test_a_locked_key_has_ssh_add_as_its_next_command():
     assert told.next == ("ssh-add '/my key'", "ssh gpu1")
 
 
+def told_of_a_way(status, stderr=b"", **facts):
+    facts = {"hung_up": True, **facts}
+    at = scene(S.GREETING, parting=Parting(status, stderr), **facts)
+    behind = replace(BOX, way=Way("true", "jump host j"))
+    return link_error(EOFError(), at, address=behind, box_name="gpu1", at=0)
+
+
+# What OpenSSH 9.2 prints when a jump fails, and the row of its table that it meets.
+JUMPS = [
+    (
+        b"@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\r\nHost key verification failed.",
+        Cause.WAY_HOSTKEY,
+    ),
+    (b"No ED25519 host key is known for j and you have requested strict checking.\r\n", Cause.WAY_HOSTKEY),
+    (b"dev@10.0.0.9: Permission denied (publickey).\r\n", Cause.WAY_AUTH),
+    (
+        b"channel 0: open failed: connect failed: Connection refused\r\nConnection closed by UNKNOWN port 65535\r\n",
+        Cause.NO_ROUTE,
+    ),
+    (b"channel 0: open failed: administratively prohibited: open failed\r\n", Cause.WAY),
+    (
+        b"channel 0: open failed: connect failed: Connection refused\r\nstdio forwarding failed\r\n",
+        Cause.REFUSED,
+    ),
+    (b"channel 0: open failed: connect failed: Connection timed out\r\n", Cause.TIMEOUT_CONNECT),
+    (b"channel 0: open failed: connect failed: Name or service not known\r\n", Cause.RESOLVE),
+    (b"channel 0: open failed: connect failed: No route to host\r\n", Cause.NO_ROUTE),
+    (
+        b"Connection timed out during banner exchange\r\nConnection to 10.0.0.9 port 22 timed out\r\n",
+        Cause.TIMEOUT_BANNER,
+    ),
+    (b"ssh: connect to host 10.0.0.9 port 22: Connection timed out\r\n", Cause.TIMEOUT_CONNECT),
+    (b"ssh: Could not resolve hostname j: Name or service not known\r\n", Cause.RESOLVE),
+    (b"ssh: connect to host 10.0.0.9 port 22: Connection refused\r\n", Cause.REFUSED),
+    (b"ssh: connect to host 10.0.0.9 port 22: No route to host\r\n", Cause.NO_ROUTE),
+    (b"kex_exchange_identification: read: Connection reset by peer\r\n", Cause.THROTTLED),
+]
+
+
+@pytest.mark.parametrize(("stderr", "cause"), JUMPS)
+def test_what_ssh_says_of_a_jump_becomes_a_cause_and_a_sentence_of_ours(stderr, cause):  # R12
+    told = told_of_a_way(255, stderr)
+    assert told.away.cause == cause
+    assert "jump host j" in told.what and "and said" not in told.what
+    assert told.exit_code == (4 if cause in {Cause.WAY_AUTH, Cause.WAY_HOSTKEY} else 11)
+    assert told.next == ("ssh gpu1",)
+
+
+def test_each_row_of_the_jumps_table_is_reached_and_in_its_order():
+    reached = [
+        next(i for i, (pattern, *_) in enumerate(_JUMP_SAYS) if re.search(pattern, said.decode()))
+        for said, _ in JUMPS
+    ]
+    assert reached == list(range(len(_JUMP_SAYS)))
+
+
+def test_a_command_that_ended_well_or_after_a_greeting_is_not_to_blame():
+    assert blame(Parting(0, b"Connection refused")) is None
+    assert told_of_a_way(0).away.cause == Cause.THROTTLED
+    assert told_of_a_way(255, greeting=b"SSH-1").away.cause == Cause.PROTOCOL
+    late = scene(S.LOGIN, hung_up=True, parting=Parting(255, b"Permission denied (x)"))
+    assert cause_of(EOFError(), late) == Cause.CUT
+
+
+@given(st.one_of(st.none(), st.integers(-64, 255)), st.binary(max_size=300))
+def test_whatever_a_command_says_the_sentence_is_harmless(status, stderr):  # S10
+    told = told_of_a_way(status, stderr + b" {host} {0}")
+    assert told.what.isprintable()
+    assert len(told.what) < 500
+
+
 @given(
     st.builds(
         Scene,
@@ -156,6 +237,10 @@ def test_host_key_errors_show_both_fingerprints_and_the_way_on():  # S1 S2
     assert type(changed) is HostKeyChanged
     assert (changed.away.known, changed.away.offered) == (OLD.fingerprint, KEY.fingerprint)
     assert changed.next == (f"babysit trust gpu1 --fingerprint {KEY.fingerprint}",)
+    authority = told(Refuse("authority"))
+    assert (type(authority), authority.away.offered) == (HostKeyUnknown, KEY.fingerprint)
+    assert "a certificate authority there vouches for it" in authority.what
+    assert authority.hint == 'set link = "ssh" in [box.gpu1] of babysit.toml'
     revoked = told(Refuse("revoked", KEY))
     assert (type(revoked), revoked.next) == (HostKeyChanged, ())
 
@@ -163,7 +248,7 @@ def test_host_key_errors_show_both_fingerprints_and_the_way_on():  # S1 S2
 def test_the_light_modules_bring_no_ssh_library():
     program = (
         "import sys, fleet.link, fleet.link.address, fleet.link.base, fleet.link.causes, fleet.link.dial,"
-        "fleet.link.hostkeys, fleet.link.local; print(sorted({'fabric', 'paramiko'} & set(sys.modules)))"
+        "fleet.link.hostkeys, fleet.link.local, fleet.link.open, fleet.link.openssh; print(sorted({'fabric', 'paramiko'} & set(sys.modules)))"
     )
     shown = subprocess.run(
         [sys.executable, "-c", program], check=True, capture_output=True, text=True, cwd=sys.path[0] or None

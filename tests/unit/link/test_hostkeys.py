@@ -47,6 +47,12 @@ def marked(key: HostKey, mark: str) -> HostKey:
         (None, (marked(OTHER, "revoked"),), Refuse("unknown")),
         (None, (OURS, marked(OURS, "revoked")), Refuse("revoked", OURS)),
         (OURS, (marked(OURS, "revoked"),), Refuse("revoked", OURS)),
+        (None, (marked(OTHER, "authority"),), Refuse("authority")),
+        (None, (marked(OURS, "authority"),), Refuse("authority")),  # an authority's key is no box's
+        (None, (marked(OTHER, "authority"), OURS), Accept(pin=True)),
+        (None, (marked(RSA, "authority"), OTHER), Refuse("changed", OTHER)),
+        (OURS, (marked(OTHER, "authority"),), Accept(pin=False)),
+        (OTHER, (marked(OTHER, "authority"),), Refuse("changed", OTHER)),
     ],
 )
 def test_the_judge(pinned, user_known, verdict):  # S1 S2 S4
@@ -131,8 +137,8 @@ def test_names_and_hashes_are_found_as_ssh_keygen_finds_them(tmp_path, name):  #
 def test_markers(tmp_path):
     file = tmp_path / "known_hosts"
     file.write_text("@cert-authority box ssh-rsa Yg==\n@revoked box ssh-rsa YQ==\nbox ssh-rsa Yw==\n")
-    revoked = HostKey("ssh-rsa", "YQ==", "revoked")
-    assert known_in_user_files(box_at("box", file)).keys == (revoked, HostKey("ssh-rsa", "Yw=="))
+    revoked, authority = HostKey("ssh-rsa", "YQ==", "revoked"), HostKey("ssh-rsa", "Yg==", "authority")
+    assert known_in_user_files(box_at("box", file)).keys == (authority, revoked, HostKey("ssh-rsa", "Yw=="))
     assert known_in_user_files(box_at("box", file), only_revoked=True).keys == (revoked,)
 
 
