@@ -6,7 +6,7 @@ import msgspec
 
 from babysit.acts.here import Here
 from babysit.acts.trust import confirm
-from babysit.acts.visit import keep_pin, pinned_key
+from babysit.acts.visit import Accepted, keep_pin, pinned_key
 from fleet import clock
 from fleet.arming.read_run import FoundRun, read_run
 from fleet.errors import HostKeyChanged, HostKeyUnknown, NotFound, UsageError
@@ -48,13 +48,12 @@ def adopt(place: Here, box: BoxSpec, name: str, fingerprint: str | None) -> Run:
     With `fingerprint` the box's key is confirmed by it first. Raises NotFound, HostKeyUnknown,
     HostKeyChanged, LinkError.
     """
-    from fleet.link.address import resolve  # noqa: PLC0415 - fabric and paramiko are slow to import
-    from fleet.link.ssh import connect  # noqa: PLC0415 - as above
+    from fleet.link.open import connect  # noqa: PLC0415 - the ways to a box are slow to import
 
     with place.ledger() as ledger:
         try:
             pinned = confirm(ledger, box, fingerprint) if fingerprint else None
-            link = connect(resolve(box), box_name=box.name, pinned=pinned, limit_s=_LIMIT_S)
+            link = connect(box, pinned=pinned, limit_s=_LIMIT_S)
         except (HostKeyUnknown, HostKeyChanged) as error:
             raise _said_again(error, box, name) from None
         with link:
@@ -64,19 +63,21 @@ def adopt(place: Here, box: BoxSpec, name: str, fingerprint: str | None) -> Run:
             run = run_of(found, box, armed_at=clock.now())
             box = _named(place, ledger, box, run, link.host_key)
             run = msgspec.structs.replace(run, box=box)
-            keep_pin(ledger, box.name, link.host_key, "fingerprint" if fingerprint else "known_hosts")
+            if link.host_key is not None:
+                source = "fingerprint" if fingerprint else "known_hosts"
+                keep_pin(ledger, box.name, Accepted(link.host_key), source)
             ledger.boxes.put(box)
             ledger.runs.put(run)
     return run
 
 
-def _named(place: Here, ledger: Ledger, box: BoxSpec, run: Run, shown: HostKey) -> BoxSpec:
+def _named(place: Here, ledger: Ledger, box: BoxSpec, run: Run, shown: HostKey | None) -> BoxSpec:
     """`box` by the name its owner gave it, unless another box here has that name already."""
     name = run.spec.box or box.name
     known = place.spec.boxes.get(name) or ledger.boxes.find(name)
     if known is None:
         return msgspec.structs.replace(box, name=name)
-    if pinned_key(ledger, name) == shown:
+    if shown is not None and pinned_key(ledger, name) == shown:
         return known  # the very machine, as it is called here
     return msgspec.structs.replace(box, name=f"{name[:40]}-{run.run_id[-5:]}")
 
@@ -105,4 +106,5 @@ def run_of(found: FoundRun, box: BoxSpec, *, armed_at: float) -> Run:
         armed_at=armed_at,
         launched=True,
         superseded_by=None if found.owner == found.run_id else found.owner,
+        code=found.code,
     )

@@ -4,30 +4,27 @@ Safe to repeat at every moment: the name is claimed on the box, and the chain's 
 whether anything starts (P1). What was begun here and not finished is adopted by the next call.
 """
 
-import hashlib
 import secrets
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
 
 from babysit.acts import handing
-from babysit.acts.adopt import run_of
 from babysit.acts.here import Here
+from babysit.acts.owner import At, found_at, keep_as_owner, nothing_lives, same_job, typed_again
 from babysit.acts.settle import Settled, hand_on, settle
-from babysit.acts.starting import CALL_S, refusal, start, verified
+from babysit.acts.starting import CALL_S, refusal, start, verified, with_code
 from babysit.acts.visit import opened
 from fleet import clock
-from fleet.arming.chain import BoxPlan, render, tag_of
+from fleet.arming.chain import BoxPlan, digest_of, render, tag_of
+from fleet.arming.code import CodeNews, compared
 from fleet.arming.place import claim, ship
 from fleet.arming.preflight import BoxReport, preflight
 from fleet.arming.preflight_rules import refusals, warnings
-from fleet.arming.read_run import read_run
 from fleet.arming.ship import build_pyz
 from fleet.arming.start import Launched
-from fleet.errors import BoxRefused, Busy, NotFound, UsageError
-from fleet.ledger.ledger import Ledger
+from fleet.errors import BoxRefused, Busy
 from fleet.link.base import Link
 from fleet.model.run import Run
 from fleet.model.spec import BoxSpec, RunSpec
@@ -39,17 +36,16 @@ _SUFFIX = "abcdefghjkmnpqrstuvwxyz23456789"
 
 
 class Armed(Struct, frozen=True):
-    """What arming led to. `launched` None: nothing was started, because it was so already."""
+    """What arming led to. `launched` None: nothing was started, because it was so already.
+
+    `news` is what became of the code since a run that was there already began; None for a new one.
+    """
 
     run: Run
     verdict: Verdict
     report: BoxReport
     launched: Launched | None
-
-
-def digest_of(spec: RunSpec) -> str:
-    """What makes two jobs of one name the same job: stages and folder, not thresholds. 16 hex digits."""
-    return hashlib.sha256(msgspec.json.encode((spec.stages, spec.cwd))).hexdigest()[:16]
+    news: CodeNews | None = None
 
 
 def arm(
@@ -62,22 +58,23 @@ def arm(
 ) -> Armed:
     """Make sure that `spec` runs on `box`, started at most once.
 
-    `step(name, facts)` is called when each of STEPS begins, with what is known by then. Raises
-    BoxRefused with all reasons, UsageError when the name belongs to another command, LinkError.
+    `again` makes a new run although the name has one, which must be over. `step(name, facts)` is called when
+    each of STEPS begins, with what is known by then. Raises BoxRefused with all reasons, UsageError when the
+    name belongs to another command, Superseded, StillAlive, LinkError.
     """
     began = clock.now()
     with place.ledger() as ledger, opened(ledger, box) as link:
         step("preflight", None)
         pyz, digest = build_pyz()
         tool = f"onbox-{digest}.pyz"
-        report = preflight(link, box=box, run_name=spec.name, onbox_name=tool, limit_s=CALL_S, cwd=spec.cwd)
-        refused = refusals(report, spec, box)
-        if refused:
-            raise _all_of(refused, box.name)
+        report = looked_at(link, box, spec, tool)
         step("intent", (report, warnings(report, spec, box)))
         ledger.boxes.put(box)
-        at = _At(link, ledger, box, spec, report)
+        at = At(link, ledger, box, spec, report, typed_again(spec, in_file=spec.name in place.spec.runs))
+        if again:
+            nothing_lives(at, report.owner)
         run = None if again else _adopted(at, report.owner)
+        news = None if run is None else compared(run.code, report.code)
         if run is None:
             run = _placed(at, (pyz, tool), step)
         step("launch", run)
@@ -88,6 +85,7 @@ def arm(
         step("record", seen)
         run = msgspec.structs.replace(run, launched=True, box_id=report.box_id)
         ledger.runs.put(run)
+        run = with_code(link, ledger, run, report.code, launched)
         settled = settle(place, ledger, ((run, seen),), origin="arm", began=began)
         step("handbook", run)
         handing.rewrite(place, ledger, (run,), _as_changed(settled), reached=set(), limit_s=CALL_S, link=link)
@@ -97,33 +95,45 @@ def arm(
     not_started = refusal(launched, run)
     if not_started is not None and verdict.exit_code != 0:
         raise not_started
-    return Armed(run, verdict, report, launched if launched.word == "started" else None)
+    return Armed(run, verdict, report, launched if launched.word == "started" else None, news)
 
 
-class _At(NamedTuple):
-    """One arming under way: over which link, into which ledger, what on which box."""
+def looked_at(link: Link, box: BoxSpec, spec: RunSpec, tool: str, *, dry: bool = False) -> BoxReport:
+    """The box as it is, when it can carry `spec`. Raises BoxRefused with every reason why it cannot."""
+    report = preflight(
+        link,
+        box=box,
+        run_name=spec.name,
+        onbox_name=tool,
+        limit_s=CALL_S,
+        cwd=spec.cwd,
+        spec=spec,
+        dry=dry,
+    )
+    refused = refusals(report, spec, box)
+    if refused:
+        raise _all_of(refused, box.name)
+    return report
 
-    link: Link
-    ledger: Ledger
-    box: BoxSpec
-    spec: RunSpec
-    report: BoxReport
 
-
-def _placed(at: _At, tool: tuple[bytes, str], step: Callable[[str, object], None]) -> Run:
-    """A new run, whole on the box and owner of its name; or the one that was quicker to take it."""
-    link, ledger, box, spec, report = at
-    run = _new_run(box, spec, report)
-    intent = ledger.intents.begin(run.run_id, "arm", f"arm {spec.name} on {box.name}", clock.now())
-    step("ship", run)
-    shipped = ship(link, report, *tool)
-    plan = BoxPlan(
+def plan_of(box: BoxSpec, report: BoxReport, onbox: str) -> BoxPlan:
+    """What the box of `report` offers a run, with the shipped tool at `onbox`."""
+    return BoxPlan(
         state_dir=report.state_dir,
         lockdir=report.lock_dir if box.lock_dir else "-",
         python=report.python,
-        onbox=shipped.path if report.python else None,
+        onbox=onbox if report.python else None,
     )
-    files = render(run, plan)
+
+
+def _placed(at: At, tool: tuple[bytes, str], step: Callable[[str, object], None]) -> Run:
+    """A new run, whole on the box and owner of its name; or the one that was quicker to take it."""
+    link, ledger, box, spec, report = at[:5]
+    run = new_run(box, spec, report)
+    intent = ledger.intents.begin(run.run_id, "arm", f"arm {spec.name} on {box.name}", clock.now())
+    step("ship", run)
+    shipped = ship(link, report, *tool)
+    files = render(run, plan_of(box, report, shipped.path))
     run = msgspec.structs.replace(run, chain=files.chain_name)
     step("place", (run, len(tool[0]), shipped.wrote))
     # Written down before the name is taken: whatever ends us now, the ledger knows the nonce.
@@ -144,39 +154,22 @@ def _placed(at: _At, tool: tuple[bytes, str], step: Callable[[str, object], None
         if quicker is None:
             raise Busy(f"{spec.name} on {box.name} changed hands while it was armed", where=spec.name)
         return quicker
-    for old in ledger.runs.all():
-        if (old.name, old.box.name) == (run.name, run.box.name) and old.run_id != run.run_id:
-            ledger.runs.put(msgspec.structs.replace(old, superseded_by=run.run_id))
+    keep_as_owner(ledger, run)
     return run
 
 
-def _adopted(at: _At, owner: str | None) -> Run | None:
+def _adopted(at: At, owner: str | None) -> Run | None:
     """The run that has the name on the box, now in this ledger too; None when there is none."""
-    link, ledger, box, spec, report = at
-    if owner is None:
-        return None
-    try:
-        found = read_run(link, state_dir=report.state_dir, run_name_or_id=owner, limit_s=CALL_S)
-    except NotFound:
-        return None
+    found = found_at(at, owner)
     if found is None:
         return None
-    if found.spec_digest != digest_of(spec):
-        raise UsageError(
-            f"{spec.name} was armed on {box.name} with another command or folder (run {owner})",
-            where=spec.name,
-            hint="a new command makes a new run, which supersedes the old one",
-            next=(f"babysit handbook {spec.name}", f"babysit arm {box.name} {spec.name} --again"),
-        )
-    known = ledger.runs.find(owner)
-    run = run_of(found, box, armed_at=known.armed_at if known else clock.now())
-    # Thresholds may change without a new run; the command may not.
-    run = msgspec.structs.replace(run, spec=msgspec.structs.replace(spec, box=box.name))
-    ledger.runs.put(run)
+    run = same_job(at, found)
+    keep_as_owner(at.ledger, run)
     return run
 
 
-def _new_run(box: BoxSpec, spec: RunSpec, report: BoxReport) -> Run:
+def new_run(box: BoxSpec, spec: RunSpec, report: BoxReport) -> Run:
+    """A run with an id and a nonce that no other has."""
     run_id = f"{spec.name[:58]}-{''.join(secrets.choice(_SUFFIX) for _ in range(5))}"
     nonce = secrets.token_hex(16)
     return Run(
@@ -189,6 +182,7 @@ def _new_run(box: BoxSpec, spec: RunSpec, report: BoxReport) -> Run:
         spec_digest=digest_of(spec),
         armed_at=clock.now(),
         box_id=report.box_id,
+        code=report.code,
     )
 
 

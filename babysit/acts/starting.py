@@ -1,10 +1,14 @@
 """One start of a run's chain, whoever asks: the intent is written first, and each refusal has its words."""
 
+import contextlib
 import threading
+
+import msgspec
 
 from babysit.acts.settle import histories_of
 from babysit.acts.visit import ask
 from fleet import clock
+from fleet.arming.code import CODE_FILE, encode_code
 from fleet.arming.place import put_file
 from fleet.arming.read_run import read_run
 from fleet.arming.start import Launched, launch
@@ -13,7 +17,7 @@ from fleet.ledger.ledger import Ledger
 from fleet.link.base import Link
 from fleet.model.probe import Attempt, Probe, Reachable, RunFacts
 from fleet.model.reading import Known
-from fleet.model.run import Run
+from fleet.model.run import Code, Run
 
 _GRACE_S = 15
 CALL_S = 30.0
@@ -102,6 +106,30 @@ def refusal(launched: Launched, run: Run) -> BabysitError | None:
         where=run.name,
         next=tuple(command.format_map(words) for command in commands),
     )
+
+
+def with_code(link: Link, ledger: Ledger, run: Run, code: Code | None, launched: Launched) -> Run:
+    """`run` with `code` as what the attempt that was just started runs, kept here and on its box.
+
+    The run itself when nothing was started. A box that cannot keep it is no reason to say that nothing runs.
+    """
+    number = launched.text.removeprefix("attempt ")
+    if code is None or launched.word != "started" or not number.isdecimal():
+        return run
+    code = msgspec.structs.replace(code, attempt=int(number))
+    if run.code == code:
+        return run
+    run = msgspec.structs.replace(run, code=code)
+    ledger.runs.put(run)
+    with contextlib.suppress(BabysitError):
+        put_file(
+            link,
+            state_dir=run.box.state_dir,
+            run_id=run.run_id,
+            name=CODE_FILE,
+            content=encode_code(code),
+        )
+    return run
 
 
 def allow(link: Link, run: Run, count: int) -> None:

@@ -1,9 +1,15 @@
 """arm: start a job on a box so that it finishes by itself."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from babysit.verbs import speak
 from babysit.verbs.patrol import JSON_OPTION, SPEC_OPTION
+
+if TYPE_CHECKING:
+    from babysit.acts.here import Here
+    from fleet.model.spec import BoxSpec, RunSpec
 
 
 @click.command(context_settings={"ignore_unknown_options": False})
@@ -11,13 +17,25 @@ from babysit.verbs.patrol import JSON_OPTION, SPEC_OPTION
 @click.argument("run")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.option("--again", is_flag=True, help="Make a new run under this name; it supersedes the old one.")
+@click.option("--dry-run", is_flag=True, help="Look at the box, print what would be placed; write nothing.")
 @JSON_OPTION
 @SPEC_OPTION
-def arm(*, box: str, run: str, command: tuple[str, ...], again: bool, as_json: bool, spec: str | None) -> int:
+def arm(
+    *,
+    box: str,
+    run: str,
+    command: tuple[str, ...],
+    again: bool,
+    dry_run: bool,
+    as_json: bool,
+    spec: str | None,
+) -> int:
     """Start a job on a box so that it finishes by itself.
 
     BOX is a box of babysit.toml or an alias of your ssh_config; RUN is a run of babysit.toml, or any name
-    with a command after --. Safe to repeat at every moment: what runs already is not started again.
+    with a command after --. Safe to repeat at every moment: what runs already is not started again, what has
+    finished says its result, and another command under the same name is refused without --again. A run that
+    was armed from here needs no command to be armed again.
 
     \b
       babysit arm gpu1 train
@@ -29,9 +47,12 @@ def arm(*, box: str, run: str, command: tuple[str, ...], again: bool, as_json: b
     from babysit.verbs.screens import armed_document, armed_lines, step_line
 
     place = here(spec)
-    with place.ledger() as ledger:
+    with place.ledger(write=not dry_run) as ledger:
         box_spec = box_named(place, ledger, box)
-    job = job_named(place, run, box, command)
+        armed = None if command or run in place.spec.runs else ledger.runs.find(run, box)
+    job = armed.spec if armed else job_named(place, run, box, command)
+    if dry_run:
+        return _rehearse(place, box_spec, job, again=again, as_json=as_json)
 
     def step(name: str, facts: object) -> None:
         for line in step_line(box_spec, name, facts):
@@ -44,3 +65,16 @@ def arm(*, box: str, run: str, command: tuple[str, ...], again: bool, as_json: b
         for line in armed_lines(done):
             speak.line(line)
     return done.verdict.exit_code
+
+
+def _rehearse(place: "Here", box: "BoxSpec", job: "RunSpec", *, again: bool, as_json: bool) -> int:
+    from babysit.acts.rehearse import rehearse
+    from babysit.verbs.screens import rehearsed_document, rehearsed_lines
+
+    found = rehearse(place, box, job, again=again)
+    if as_json:
+        speak.document(rehearsed_document(found))
+    else:
+        for line in rehearsed_lines(found):
+            speak.line(line)
+    return 0

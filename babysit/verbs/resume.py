@@ -41,8 +41,9 @@ def resume(
 ) -> int:
     """Say what is true, what was believed and is wrong, and the one next command.
 
-    Asks every box once and changes nothing. With --yes it starts RUN's next attempt, which goes on at the
-    first stage that has no success marker. With --at it first adopts RUN from a box that this machine has
+    Asks every box once and changes nothing. Says what of a run's code (git, hashes of its scripts) changed
+    since its last start. With --yes it starts RUN's next attempt, which goes on at the first stage that has
+    no success marker. With --at it first adopts RUN from a box that this machine has
     never seen: an address, a key and a fingerprint are enough.
     """
     from babysit.acts.here import here_anyway
@@ -73,6 +74,7 @@ def _adopt(place: "Here", run: str | None, at: str, **how: str | None) -> None:
 def _carry_on(place: "Here", run: str | None, grant: int, *, as_json: bool) -> int:
     from babysit.acts import resume as act
     from babysit.acts.here import run_named
+    from fleet.text.untrusted import render_untrusted
     from patrol import report
 
     if run is None:
@@ -85,8 +87,13 @@ def _carry_on(place: "Here", run: str | None, grant: int, *, as_json: bool) -> i
     code = done.verdict.exit_code
     if as_json:
         content = report.document((done.verdict,), at=clock.now(), cursor=None, exit_code=code)
-        speak.document({**content, "schema": "babysit.resume/1", "started": done.launched is not None})
+        news = done.news
+        code_seen = news and {"changed": news.changed, "untrusted_says": list(news.says)}
+        started = {"started": done.launched is not None, "code": code_seen}
+        speak.document({**content, "schema": "babysit.resume/1", **started})
         return code
+    if done.news is not None:
+        speak.prose(render_untrusted(f"code on the box: {'; '.join(done.news.says)}"))
     speak.prose(f"{known.run_id} on {known.box.name}: {done.why}")
     for line in report.lines((done.verdict,), clock.now()):
         speak.line(line)

@@ -2,18 +2,28 @@
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from fleet.arming.ask import checked_name
+from fleet.arming.code import CODE_FILE, encode_code
 from fleet.errors import UsageError
 from fleet.model.run import Run
-from fleet.model.spec import Stage
+from fleet.model.spec import SIGNAL_PREFIX, RunSpec, Stage
 from fleet.text.fill import fill_sh
 
 MAX_STAGES = 99
+CHECKPOINT_FILE = "checkpoint.sh"
 _PLAN_FORMAT = 1
+# What spec.json of format 1 had from its first day: a babysit of that day reads these keys and refuses
+# others. A younger key is written only where its owner set it.
+_SPEC_KEYS = frozenset(
+    {"name", "stages", "box", "cwd", "artifacts", "results", "heartbeat", "stall_after_s", "start_grace_s"}
+    | {"budget"}
+)
+_STAGE_KEYS = frozenset({"name", "command", "leftovers", "strict"})
 # A soft RSS limit has no effect since Linux 2.4.30 (getrlimit(2)). Nobody sets one above 1 PiB, so that
 # a run's own odd number up there is a mark. Source: tests/integration/chain.
 _PIB_KIB = 1 << 40
@@ -51,13 +61,18 @@ def render(run: Run, plan: BoxPlan) -> ChainFiles:
     name = f"chain-{hashlib.sha256(text).hexdigest()[:8]}.sh"
     files = {
         "plan": _plan(run, plan, name, stages),
-        "spec.json": msgspec.json.format(msgspec.json.encode(run.spec), indent=2) + b"\n",
+        "spec.json": _spec(run.spec),
         "budget": f"{run.spec.budget}\n".encode(),
         "nonce": f"{run.nonce}\n".encode(),
         name: text,
     }
     for stage_id, stage in zip(stages, run.spec.stages, strict=True):
         files[f"stages/{stage_id}.sh"] = _command(stage)
+    if run.code is not None:
+        files[CODE_FILE] = encode_code(run.code)
+    checkpoint = checkpoint_file(run.spec)
+    if checkpoint is not None:
+        files[CHECKPOINT_FILE] = checkpoint
     return ChainFiles(name, files)
 
 
@@ -74,6 +89,14 @@ def stage_ids(stages: Sequence[Stage]) -> tuple[str, ...]:
     )
 
 
+def checkpoint_file(spec: RunSpec) -> bytes | None:
+    """The file that a stop runs first: the owner's line as written; None where it is a signal, or nothing."""
+    line = spec.checkpoint
+    if line is None or line.startswith(SIGNAL_PREFIX):
+        return None
+    return _command(Stage(CHECKPOINT_FILE, line))
+
+
 def tag_of(run_id: str, nonce: str) -> str:
     """What a run's processes carry in their environment; it does not give the nonce away."""
     return f"{run_id}-{_hash(nonce)[:16]}"
@@ -87,6 +110,31 @@ def marks_of(nonce: str, stages: Sequence[str]) -> tuple[int, ...]:
 
 def _hash(nonce: str) -> str:
     return hashlib.sha256(nonce.encode()).hexdigest()
+
+
+def digest_of(spec: RunSpec) -> str:
+    """What makes two jobs of one name the same job: stages and folder, not thresholds. 16 hex digits.
+
+    Format 1 fixed what counts: a field that a stage gets later must not make every old run another job.
+    """
+    stages = [_keyed(stage, _STAGE_KEYS, rest=False) for stage in spec.stages]
+    return hashlib.sha256(msgspec.json.encode((stages, spec.cwd))).hexdigest()[:16]
+
+
+def _spec(spec: RunSpec) -> bytes:
+    """spec.json. The globs of `code` stand in the code's own file, which an older babysit does not read."""
+    content = _keyed(msgspec.structs.replace(spec, code=()), _SPEC_KEYS, rest=True)
+    content["stages"] = [_keyed(stage, _STAGE_KEYS, rest=True) for stage in spec.stages]
+    return msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
+
+
+def _keyed(value: RunSpec | Stage, keys: frozenset[str], *, rest: bool) -> dict[str, Any]:
+    """The fields among `keys`, in their order; with `rest` also those others that are not as by default."""
+    return {
+        field.name: getattr(value, field.name)
+        for field in msgspec.structs.fields(value)
+        if field.name in keys or (rest and getattr(value, field.name) != field.default)
+    }
 
 
 def _plan(run: Run, plan: BoxPlan, chain_name: str, stages: Sequence[str]) -> bytes:

@@ -12,7 +12,12 @@ from fleet.text.frame import cksum
 
 _FRAGMENTS = ("frame", "ground", "place")
 _LIMIT_S = 30.0
-REPLACEABLE = ("handbook.md", "budget")  # all else is fixed at arm, or written by the chain alone
+REPLACEABLE = (
+    "handbook.md",
+    "budget",
+    "code.json",
+    "checkpoint.sh",
+)  # else fixed at arm, or written by the chain alone
 _PLAIN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 _PATH = re.compile(rf"{_PLAIN}(/{_PLAIN})?")
 

@@ -3,13 +3,16 @@
 import re
 import secrets
 
+import msgspec
 from msgspec import Struct
 
 from fleet import clock
 from fleet.arming.ask import Answer, ask, checked_name
+from fleet.arming.code import code_pairs, read_code
 from fleet.errors import ProbeUnreadable
 from fleet.link.base import Link
-from fleet.model.spec import BoxSpec
+from fleet.model.run import Code
+from fleet.model.spec import BoxSpec, RunSpec
 from fleet.text.untrusted import render_untrusted
 
 _ABSOLUTE = re.compile(r"/[\x20-\x7e]{0,1000}")
@@ -24,7 +27,8 @@ class BoxReport(Struct, frozen=True):
     Paths are the box's, absolute. `*_error` has the box's words why a folder cannot be written.
     `now` is the box's clock (epoch seconds) when it answered, `skew_s` that minus the host's clock.
     `gpus` is empty where nvidia-smi sees none. `onbox_sum` is POSIX cksum and size of the shipped tool.
-    `owner` is the run id that has the run's name. `noise_bytes` came before the frame.
+    `owner` is the run id that has the run's name. `noise_bytes` came before the frame. `code` is what a start
+    would run, None where nobody asked or the folder cannot be entered.
     """
 
     box: str
@@ -62,6 +66,7 @@ class BoxReport(Struct, frozen=True):
     skew_s: float
     noise_bytes: int
     took_s: float
+    code: Code | None = None
 
     @property
     def lock_tool(self) -> str | None:
@@ -70,9 +75,19 @@ class BoxReport(Struct, frozen=True):
 
 
 def preflight(
-    link: Link, *, box: BoxSpec, run_name: str, onbox_name: str, limit_s: float, cwd: str | None = None
+    link: Link,
+    *,
+    box: BoxSpec,
+    run_name: str,
+    onbox_name: str,
+    limit_s: float,
+    cwd: str | None = None,
+    spec: RunSpec | None = None,
+    dry: bool = False,
 ) -> BoxReport:
     """All that arming needs to know of `box`, by one round trip; makes its state folder and its id.
+
+    With `spec` it also says what code that run would start with. `dry`: nothing is made.
 
     Raises UsageError for a name that is none, BoxRefused when the box knows no home folder,
     ProbeUnreadable, LinkError.
@@ -84,9 +99,14 @@ def preflight(
         ("run", checked_name(run_name, what="run name")),
         ("onbox", checked_name(onbox_name, what="name of the shipped tool")),
         ("newid", secrets.token_hex(16)),
+        ("dry", "yes" if dry else "no"),
+        *(code_pairs(spec) if spec else ()),
     ]
-    answer = ask(link, ("frame", "ground", "preflight"), pairs, where=box.name, limit_s=limit_s)
-    return read_report(answer, host_now=clock.now())
+    answer = ask(link, ("frame", "ground", "code", "preflight"), pairs, where=box.name, limit_s=limit_s)
+    report = read_report(answer, host_now=clock.now())
+    if spec is None:
+        return report
+    return msgspec.structs.replace(report, code=read_code(answer, spec))
 
 
 def read_report(answer: Answer, *, host_now: float) -> BoxReport:

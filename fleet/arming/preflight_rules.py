@@ -37,19 +37,24 @@ class Asked(Struct, frozen=True):
 
 
 class Refusal(Struct, frozen=True):
-    """One reason not to arm. `when` decides; `what`, `hint` and `next` are what a person reads."""
+    """One reason not to arm. `when` decides; `what`, `hint` and `next` are what a person reads.
+
+    `about` is the thing it speaks of, as doctor names it; empty for what only a run can have.
+    """
 
     when: Callable[[Asked], bool]
     what: Callable[[Asked], str]
     hint: Callable[[Asked], str]
     next: Callable[[Asked], tuple[str, ...]]
+    about: str = ""
 
 
 class Remark(Struct, frozen=True):
-    """One thing to know that stops nothing."""
+    """One thing to know that stops nothing; `about` as in Refusal."""
 
     when: Callable[[Asked], bool]
     says: Callable[[Asked], str]
+    about: str = ""
 
 
 def refusals(report: BoxReport, spec: RunSpec, box: BoxSpec) -> tuple[BoxRefused, ...]:
@@ -105,12 +110,14 @@ def _words(text: str | None) -> str:
 
 REFUSALS: tuple[Refusal, ...] = (
     Refusal(
+        about="lock tool",
         when=lambda a: a.report.lock_tool is None,
         what=lambda _: "no tool to take locks: neither flock, nor python3 (3.8 or newer), nor perl is there",
         hint=lambda _: "without a lock two starts could run at once; util-linux has flock",
         next=lambda a: _on_box(a, "command -v flock python3 perl"),
     ),
     Refusal(
+        about="disk",
         when=lambda a: _low(a.report.free_bytes, FREE_BYTES_MIN),
         what=lambda a: (
             f"disk full: {say.size(a.report.free_bytes or 0)} free for {_words(a.report.state_dir)}, "
@@ -120,6 +127,7 @@ REFUSALS: tuple[Refusal, ...] = (
         next=lambda a: _on_box(a, "df -h"),
     ),
     Refusal(
+        about="inodes",
         when=lambda a: _low(a.report.free_inodes, FREE_INODES_MIN),
         what=lambda a: (
             f"no inodes left: {a.report.free_inodes} free for {_words(a.report.state_dir)}, "
@@ -129,24 +137,28 @@ REFUSALS: tuple[Refusal, ...] = (
         next=lambda a: _on_box(a, "df -i"),
     ),
     Refusal(
+        about="state folder",
         when=lambda a: a.report.state_error is not None,
         what=lambda a: f"cannot write the state folder {_words(a.report.state_dir)}",
         hint=lambda a: f"the box says: {_words(a.report.state_error)}",
         next=lambda a: _on_box(a, "id; df -h; ls -la"),
     ),
     Refusal(
+        about="lock folder",
         when=lambda a: a.report.lock_error is not None,
         what=lambda a: f"cannot write the lock folder {_words(a.report.lock_dir)}",
         hint=lambda a: f"the box says: {_words(a.report.lock_error)}; lock_dir may name another folder",
         next=lambda a: _on_box(a, "id; df -h; ls -la"),
     ),
     Refusal(
+        about="box id",
         when=lambda a: a.report.state_error is None and a.report.box_id is None,
         what=lambda a: f"the box's own id is damaged: {_words(a.report.state_dir)}/box",
         hint=lambda _: "it tells this box from a recycled one; remove the file only if you know the box",
         next=lambda a: _on_box(a, f"cat {quote.sh(_words(a.report.state_dir) + '/box')}"),
     ),
     Refusal(
+        about="lock folder",
         when=lambda a: is_network_fs(a.report.lock_fs),
         what=lambda a: f"locks cannot be trusted on {a.report.lock_fs}: {_words(a.report.lock_dir)}",
         hint=lambda a: (
@@ -174,6 +186,7 @@ REFUSALS: tuple[Refusal, ...] = (
 
 REMARKS: tuple[Remark, ...] = (
     Remark(
+        about="detach",
         when=lambda a: a.report.tmux is None,
         says=lambda a: (
             "no tmux: the run is detached by setsid: as safe, but no screen to attach to"
@@ -182,18 +195,22 @@ REMARKS: tuple[Remark, ...] = (
         ),
     ),
     Remark(
+        about="python",
         when=lambda a: a.report.python is None,
         says=lambda _: "no python 3.8 or newer: a stage's signal is not told from its exit status",
     ),
     Remark(
+        about="bash",
         when=lambda a: a.report.bash is None,
         says=lambda _: "no bash: stages run by sh -e",
     ),
     Remark(
+        about="timeout",
         when=lambda a: a.report.timeout is None,
         says=lambda _: "no timeout: what hangs on the box is ended from here only",
     ),
     Remark(
+        about="gpu",
         when=lambda a: not a.report.gpus,
         says=lambda a: (
             "no nvidia-smi, or it gave no answer: no GPU figures"
@@ -202,6 +219,7 @@ REMARKS: tuple[Remark, ...] = (
         ),
     ),
     Remark(
+        about="login shell",
         when=lambda a: a.report.noise_bytes > 0,
         says=lambda a: (
             f"the login shell prints {say.size(a.report.noise_bytes)} before we begin; it is ignored, "
@@ -216,6 +234,7 @@ REMARKS: tuple[Remark, ...] = (
         ),
     ),
     Remark(
+        about="clock",
         when=lambda a: abs(a.report.skew_s) > SKEW_MAX_S,
         says=lambda a: (
             f"the box's clock is {say.duration(abs(a.report.skew_s))} "
@@ -223,6 +242,7 @@ REMARKS: tuple[Remark, ...] = (
         ),
     ),
     Remark(
+        about="state folder",
         when=lambda a: a.report.state_fs in _VOLATILE_FS,
         says=lambda a: f"the records lie on {a.report.state_fs}: a reboot loses them; set state_dir",
     ),

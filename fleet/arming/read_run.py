@@ -1,25 +1,29 @@
 """What was armed on a box, read back: for a host that never saw it, or that lost the race to arm it."""
 
 import re
-from typing import get_args
+from typing import Any, get_args
 
 import msgspec
 from msgspec import Struct
 
 from fleet.arming.ask import Answer, ask, checked_name
+from fleet.arming.code import decode_code
 from fleet.errors import ProbeUnreadable
 from fleet.link.base import Link
-from fleet.model.spec import NAME_PATTERN, Leftovers, RunSpec
+from fleet.model.run import Code
+from fleet.model.spec import NAME_PATTERN, Leftovers, RunSpec, Stage
+from fleet.text.boxjson import from_box
 
 _FRAGMENTS = ("frame", "ground", "read_run")
 _LIMIT_S = 20.0
 _FRAME_BYTES = 4096  # what a frame adds to its contents
-_RUN_BYTES_MAX = 400 * 1024  # spec.json 256 KiB, plan 64 KiB, and the rest
+_RUN_BYTES_MAX = 464 * 1024  # spec.json 256 KiB, plan 64 KiB, code.json 64 KiB, and the rest
 SPEC_BYTES_MAX = 256 * 1024
 _NONCE = re.compile(r"[0-9a-f]{32}\n")
 _TOO_LONG = 27  # read_run.sh: the file is longer than it may be
 _DIGITS_MAX = 6
 PLAN_FORMAT = "1"
+_NUMBER = re.compile(r"\d{1,6}")
 _STAGE = re.compile(rf"(\d\d-[A-Za-z0-9._-]{{1,64}}) (\d{{1,19}}) ({'|'.join(get_args(Leftovers))}) ([01])")
 _PLAN_KEYS = {"format", "run", "run_id", "tag", "chain", "onbox", "python", "lockdir", "cwd", "spec_digest"}
 _CHAIN = re.compile(r"chain-[0-9a-f]{8}\.sh")
@@ -31,7 +35,8 @@ class FoundRun(Struct, frozen=True):
 
     `owner` is the run id that has the run's name now: another one when this run was superseded, None
     when nobody has it.
-    `stages` are the plan's stage lines: `NN-NAME`, limit mark in KiB, leftovers rule, strict.
+    `stages` are the plan's stage lines: `NN-NAME`, limit mark in KiB, leftovers rule, strict. `code` is what
+    its last start ran, None where it was armed before that was written down, or where it is damaged.
     """
 
     run_id: str
@@ -48,6 +53,7 @@ class FoundRun(Struct, frozen=True):
     nonce: str
     budget: int
     spec: RunSpec
+    code: Code | None = None
 
     @property
     def run(self) -> str:
@@ -82,6 +88,9 @@ def read_run(
         return None
     plan, stages = _plan(_text(answer, "plan"), where)
     spec = decode_spec(_content(answer, "spec"), where=where)
+    kept = answer.get("code")
+    code = decode_code(kept.content) if kept is not None and kept.status == 0 else None
+    spec = msgspec.structs.replace(spec, code=code.globs if code else ())
     run_id = answer.must("id").text
     known = re.fullmatch(NAME_PATTERN, run_id) and plan["run_id"] == run_id and plan["run"] == spec.name
     tagged = plan["tag"].startswith(run_id) and _TAG_END.fullmatch(plan["tag"][len(run_id) :])
@@ -105,6 +114,7 @@ def read_run(
         nonce=nonce.strip(),
         budget=int(budget),
         spec=spec,
+        code=code,
     )
 
 
@@ -145,17 +155,33 @@ def tail_log(
 
 
 def decode_spec(content: bytes, *, where: str) -> RunSpec:
-    """spec.json as the RunSpec it was made from. Raises ProbeUnreadable for anything else."""
-    if len(content) > SPEC_BYTES_MAX:
-        raise ProbeUnreadable(f"spec.json is longer than {SPEC_BYTES_MAX} bytes", where=where)
+    """spec.json as the RunSpec it was made from; a key that we do not know is passed over.
+
+    Raises ProbeUnreadable for anything else.
+    """
+    document = from_box(content, dict[str, Any], max_bytes=SPEC_BYTES_MAX, where=where, what="spec.json")
     try:
-        spec = msgspec.json.decode(content, type=RunSpec, strict=True)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        spec = msgspec.convert(_known(document), RunSpec, strict=True)
+    except msgspec.ValidationError as error:
         raise ProbeUnreadable(f"spec.json on the box is not a run: {error}", where=where) from None
     names = (spec.name, *(stage.name for stage in spec.stages))
     if not spec.stages or not all(re.fullmatch(NAME_PATTERN, name) for name in names):
         raise ProbeUnreadable("spec.json on the box names a run or a stage as none can be named", where=where)
     return spec
+
+
+def _known(content: dict[str, Any]) -> dict[str, Any]:
+    """The same without the keys of a younger babysit."""
+    stages = content.get("stages")
+    kept = {key: value for key, value in content.items() if key in RunSpec.__struct_fields__}
+    if isinstance(stages, list):
+        kept["stages"] = [
+            {key: value for key, value in stage.items() if key in Stage.__struct_fields__}
+            if isinstance(stage, dict)
+            else stage
+            for stage in stages
+        ]
+    return kept
 
 
 def _text(answer: Answer, name: str) -> str:
@@ -186,8 +212,18 @@ def _plan(content: str, where: str) -> tuple[dict[str, str], tuple[tuple[str, in
             raise ProbeUnreadable(f"a line of the plan on the box is damaged: {line[:80]!r}", where=where)
         else:
             fields[key] = value
-    if fields.get("format") != PLAN_FORMAT:
-        raise ProbeUnreadable(f"the plan on the box has format {fields.get('format')!r}, not 1", where=where)
+    found = fields.get("format", "")
+    if _NUMBER.fullmatch(found) and int(found) > int(PLAN_FORMAT):
+        raise ProbeUnreadable(
+            f"armed by a newer babysit: the plan on the box has format {found}, this one reads {PLAN_FORMAT}",
+            where=where,
+            hint="nothing was touched; update babysit here, or use the machine that armed it",
+            next=("babysit --version",),
+        )
+    if found != PLAN_FORMAT:
+        raise ProbeUnreadable(
+            f"the plan on the box has format {found[:20]!r}, not {PLAN_FORMAT}", where=where
+        )
     missing = sorted(_PLAN_KEYS - fields.keys())
     if missing or not stages:
         raise ProbeUnreadable(f"the plan on the box lacks {', '.join(missing or ['stages'])}", where=where)

@@ -14,6 +14,9 @@ Name = Annotated[str, Meta(pattern=NAME_PATTERN)]
 DEFAULT_STALL_AFTER_S = 1800
 DEFAULT_START_GRACE_S = 120
 DEFAULT_BUDGET = 3
+DEFAULT_CHECKPOINT_LIMIT_S = 60
+SIGNAL_PREFIX = "signal:"  # of a checkpoint that is no command
+CHECKPOINT_SIGNALS = ("USR1", "USR2", "HUP", "INT")
 DEFAULT_BOX_LIMIT_S = 20.0
 DEFAULT_TICK_LIMIT_S = 60.0
 DEFAULT_DISK_PCT_MAX = 95.0
@@ -41,6 +44,9 @@ class RunSpec(Struct, frozen=True, forbid_unknown_fields=True):
     finished. `heartbeat` adds patterns of log lines that prove a process but no progress.
     `budget` bounds all starts of the run together, a person's included. `code` adds globs on the box to the
     scripts that the stages name: their hashes tell a resume what changed since the last start.
+    `checkpoint` is what a stop does first, for `checkpoint_limit_s` at most: a line that the box's shell runs
+    in `cwd`, or `signal:USR1` (USR2, HUP, INT) to those processes of the stage that listen to it; then an
+    artifact must change.
     """
 
     name: Name
@@ -54,6 +60,8 @@ class RunSpec(Struct, frozen=True, forbid_unknown_fields=True):
     start_grace_s: Annotated[int, Meta(ge=1)] = DEFAULT_START_GRACE_S
     budget: Annotated[int, Meta(ge=1, le=1000)] = DEFAULT_BUDGET
     code: tuple[str, ...] = ()
+    checkpoint: str | None = None
+    checkpoint_limit_s: Annotated[int, Meta(ge=1, le=3600)] = DEFAULT_CHECKPOINT_LIMIT_S
 
 
 class BoxSpec(Struct, frozen=True, forbid_unknown_fields=True):
@@ -62,6 +70,8 @@ class BoxSpec(Struct, frozen=True, forbid_unknown_fields=True):
     None leaves a value to ssh_config. `state_dir` moves the records (default
     `~/.local/state/babysit` on the box); `lock_dir` names a local folder for the locks when the
     records lie on a network file system. `limit_s` bounds one visit to this box.
+    `link` is the transport: `ssh` is the system's own ssh program, for what the library lacks (Kerberos,
+    hardware keys, host certificates).
     """
 
     name: Name
@@ -73,6 +83,7 @@ class BoxSpec(Struct, frozen=True, forbid_unknown_fields=True):
     lock_dir: str | None = None
     limit_s: Annotated[float, Meta(ge=1, le=600)] = DEFAULT_BOX_LIMIT_S
     disk_pct_max: Annotated[float, Meta(gt=0, le=100)] = DEFAULT_DISK_PCT_MAX
+    link: Literal["fabric", "ssh"] = "fabric"
 
 
 class TargetSpec(Struct, frozen=True, forbid_unknown_fields=True):

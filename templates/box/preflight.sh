@@ -1,17 +1,9 @@
-# What this box has, for one run to be armed: tools, room, identities. Makes the state folder and the box's id;
-# changes nothing else. Request: state lockdir cwd run onbox newid. After frame.sh and ground.sh.
+# What this box has, for one run to be armed: tools, room, identities, the code it would start with. Makes the state
+# folder and the box's id; changes nothing else, and nothing at all when it is asked `dry yes`.
+# Request: state lockdir cwd run onbox newid dry, and what code.sh asks for. After frame.sh, ground.sh and code.sh.
 began=$(date +%s.%N)
+dry=${in_dry:-no}
 
-bounded() {                       # bounded SECONDS CMD...: never longer, with or without timeout(1)
-  limit=$1; shift
-  if command -v timeout >/dev/null 2>&1; then timeout -k 1 "$limit" "$@"; return; fi
-  "$@" & child=$!
-  {
-    while [ "$limit" -gt 0 ] && kill -0 "$child"; do sleep 1; limit=$((limit - 1)); done
-    [ "$limit" -gt 0 ] || kill -9 "$child"
-  } </dev/null >/dev/null 2>&1 &
-  wait "$child"
-}
 say() { section "$1" - "$2" "$3"; }
 tool() {                          # tool NAME: its path; no section when it is not there
   found=$(command -v "$1" 2>/dev/null) || return 0
@@ -28,6 +20,11 @@ fs_of() {                         # fs_of FOLDER: its file system's type as the 
   printf %s "$fs"
 }
 writable() {                      # writable FOLDER: made, ours, 0700, and a block can be written there
+  if [ "$dry" = yes ]; then
+    nearest "$1"
+    [ -w "$near" ] || { echo "$near cannot be written"; return 1; }
+    return
+  fi
   mkdir -p "$1" || return
   [ -O "$1" ] || { echo "$1 belongs to another user"; return 1; }
   chmod 700 "$1" || return
@@ -37,6 +34,7 @@ writable() {                      # writable FOLDER: made, ours, 0700, and a blo
   return "$tried"
 }
 identify() {                      # the box's own id, made once: a name that exists is never replaced
+  [ "$dry" = no ] || return 0
   [ ! -e "$state/box" ] || return 0
   printf 'id=%s\n' "$in_newid" >"$state/.box.$short" && settle "$state/.box.$short" &&
     { ln "$state/.box.$short" "$state/box" 2>/dev/null || [ -e "$state/box" ] || move "$state/.box.$short" "$state/box"; }
@@ -46,9 +44,10 @@ identify() {                      # the box's own id, made once: a name that exi
   return "$made"
 }
 
-why=$({ writable "$state" && mkdir -p "$state/names" "$state/runs" && identify; } 2>&1) || say state_error 0 "${why:-unknown}"
+
+why=$({ writable "$state" && { [ "$dry" = yes ] || mkdir -p "$state/names" "$state/runs"; } && identify; } 2>&1) || say state_error 0 "${why:-unknown}"
 say state 0 "$state"
-sweep "$state" '.box.*'; sweep "$state" '.try.*'
+[ "$dry" = yes ] || { sweep "$state" '.box.*'; sweep "$state" '.try.*'; }
 nearest "$state"; say fs 0 "$(fs_of "$near")"
 say room $? "$(bounded 5 df -Pk "$near" 2>/dev/null | sed -n 2p)"
 say inodes $? "$(bounded 5 df -Pi "$near" 2>/dev/null | sed -n 2p)"
@@ -87,11 +86,15 @@ say home 0 "$HOME"
 say user 0 "$(id -u) $(id -un)"
 say boot $? "$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
 say machine $? "$(cat /etc/machine-id 2>/dev/null)"
-box=$(sed -n 's/^id=//p' "$state/box" 2>/dev/null) && say box 0 "$box"
+if [ "$dry" = yes ] && [ ! -e "$state/box" ]; then say box 0 "$in_newid"
+else box=$(sed -n 's/^id=//p' "$state/box" 2>/dev/null) && say box 0 "$box"; fi
 if plain "${in_onbox:--}" && [ -f "$share/$in_onbox" ] && [ ! -L "$share/$in_onbox" ]; then
   say onbox $? "$(cksum <"$share/$in_onbox")"
+  # Its age is how long nobody has wanted it: what somebody is about to use is not cleared away.
+  [ "$dry" = yes ] || touch -c "$share/$in_onbox" 2>/dev/null
 fi
 plain "${in_run:--}" || refuse 2 'not a run name'
 owner_of "$in_run"; say owner 0 "$owner"
+[ -z "${in_codedir:-}" ] || code_now
 say clock 0 "$began $(date +%s.%N)"
 finish

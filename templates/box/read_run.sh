@@ -27,6 +27,7 @@ run() {                           # run: a name or an id; a name goes first
   part spec "$folder/spec.json" 262144
   part nonce "$folder/nonce" 64
   part budget "$folder/budget" 64
+  part code "$folder/code.json" 65536
 }
 names() {
   list=''

@@ -1,21 +1,30 @@
-# Ending one attempt of a run, and all that is left of it. After frame.sh, records.sh and scan.sh.
-# Request: frame TOKEN, state DIR|-, run RUN_ID, attempt N, grace SECONDS, end.
-# Answer: section answer, one line: `stopped: PIDS ended`, `already-so: SEEN`, `alive: PIDS survived` or `unknown: WHY`;
-# section ended, lines `PID COMM SIGNAL`. What is signalled is what a fresh look has just proven to be the run's.
-token='' state=- run='' asked='' grace=20 line=''
+# Ending one attempt of a run, and all that is left of it. After frame.sh, records.sh, scan.sh and checkpoint.sh.
+# Request: frame TOKEN, state DIR|-, run RUN_ID, attempt N, grace SECONDS, then, where something shall be saved first,
+# checkpoint command|SIGNAL, limit SECONDS, require 0|1 and a line `artifact GLOB` each; end.
+# Answer: section answer, one line: `stopped: PIDS ended`, `already-so: SEEN`, `alive: PIDS survived`, `unknown: WHY` or
+# `kept: WHY` (it was required and failed: no TERM was sent); section ended, lines `PID COMM SIGNAL`; section checkpoint,
+# `WORD HUNDREDTHS WHY`, where one was tried. What is signalled is what a fresh look has just proven to be the run's.
+token='' state=- run='' asked='' grace=20 hook='' hook_limit=60 required=0 globs='' line=''
 while IFS= read -r line; do
   [ "$line" != end ] || break
   case $line in
     'frame '*) token=${line#* } ;; 'state '*) state=${line#* } ;; 'run '*) run=${line#* } ;;
     'attempt '*) asked=${line#* } ;; 'grace '*) grace=${line#* } ;;
+    'checkpoint '*) hook=${line#* } ;; 'limit '*) hook_limit=${line#* } ;; 'require '*) required=${line#* } ;;
+    'artifact '*) globs=$globs${line#* }$nl ;;
   esac
 done
 exec </dev/null
 [ "$line" = end ] || { echo 'the request was cut' >&2; exit 65; }
 ended='' pids=''
 refuse() { body=''; section error - "$1" "$2"; answer "$token"; exit 0; }
-done_with() { section answer "$run" 0 "$1: $2"; section ended "$run" 0 "$ended"; answer "$token"; exit 0; }
-number "$grace" && number "$asked" || refuse 12 'attempt and grace are numbers'
+done_with() {
+  section answer "$run" 0 "$1: $2"; section ended "$run" 0 "$ended"
+  [ -z "$saved" ] || section checkpoint "$run" 0 "$saved"
+  answer "$token"; exit 0
+}
+saved=''
+number "$grace" && number "$asked" && number "$hook_limit" || refuse 12 'attempt, grace and limit are numbers'
 case $run in '' | [!A-Za-z0-9]* | *[!A-Za-z0-9._-]*) refuse 12 'that is no run id' ;; esac
 [ "$state" != - ] || state=${HOME:-}/.local/state/babysit
 R=$state/runs/$run
@@ -73,6 +82,17 @@ look
 if [ "$seen" != "$attempt" ] && [ -z "$left" ] && ! chain_lives; then done_with already-so "$seen"; fi
 if [ "$seen" = "$attempt" ]; then
   put "$R/stopping" "attempt=$attempt" "at=$(date +%s)" || done_with unknown 'the wish to stop cannot be written: is the disk full?'
+fi
+
+if [ -n "$hook" ] && [ -n "$left" ] && [ "$seen" = "$attempt" ]; then
+  save "$hook" "$hook_limit"
+  case $required:$saved in
+    1:saved\ *) ;;
+    1:*)
+      records                     # a stage that ended over it has its record: then there is nothing to keep
+      [ "$seen" != "$attempt" ] || { rm -f "$R/stopping"; to_disk "$R"; done_with kept "${saved#* * }"; } ;;
+  esac
+  look
 fi
 
 within "$grace"                   # TERM, and time to save what is to be saved

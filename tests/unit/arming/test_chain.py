@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.arming.chain import BoxPlan, marks_of, render, stage_ids, tag_of
+from fleet.arming.chain import BoxPlan, digest_of, marks_of, render, stage_ids, tag_of
 from fleet.errors import UsageError
 from fleet.model.run import Run
 from fleet.model.spec import BoxSpec, RunSpec, Stage
@@ -152,3 +152,23 @@ def test_marks_are_odd_huge_and_nobody_elses(nonces):
     assert len(set(marks)) == len(marks)
     assert all(mark % 2 and 2**40 < mark < 2**45 for mark in marks)
     assert all(16 <= len(str(mark * 1024)) <= 17 for mark in marks)
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "content"),
+    [
+        (None, None),
+        ("signal:USR1", None),
+        ("python save.py 'it's' && sync", b"python save.py 'it's' && sync\n"),
+        ("first\nsecond\n", b"first\nsecond\n"),
+    ],
+)
+def test_a_checkpoint_is_a_file_as_it_was_written_and_makes_no_other_job(checkpoint, content):  # S18
+    plain, run = a_run(), a_run(checkpoint=checkpoint, artifacts=("*.pt",))
+    files = render(run, PLAN)
+    assert files.files.get("checkpoint.sh") == content
+    assert files.files[files.chain_name] == render(plain, PLAN).files[files.chain_name]
+    assert digest_of(run.spec) == digest_of(plain.spec)
+    # A run without one has nothing of it on its box: an older babysit goes on reading what it knows.
+    assert (b"checkpoint" in files.files["spec.json"]) is (checkpoint is not None)
+    assert msgspec.json.decode(files.files["spec.json"], type=RunSpec) == run.spec

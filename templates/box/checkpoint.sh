@@ -1,0 +1,94 @@
+# Saving before a stop: the run's own command, or a signal to those of its processes that listen to it. After records.sh
+# and scan.sh; for stop.sh, which has R, run, left, globs and the plan (p_*). Functions only.
+#   save command|SIGNAL LIMIT    sets saved = `WORD HUNDREDTHS WHY`: saved, failed, or late (its time ran out)
+hundredths() { read -r c_up _ </proc/uptime; echo "${c_up%.*}${c_up#*.}"; }
+save() {
+  c_began=$(hundredths) c_until=$(($(date +%s) + $2)) saved='failed 0 nothing'
+  case $1 in command) by_command "$2" ;; *) by_signal "$1" "$2" ;; esac
+}
+work_folder() {                   # c_folder = where the stages work
+  c_folder=${HOME:-/}
+  case ${p_cwd:--} in - | '~') ;; '~/'*) c_folder=$c_folder/${p_cwd#'~/'} ;; /*) c_folder=$p_cwd ;; *) c_folder=$c_folder/$p_cwd ;; esac
+}
+outcome() { saved="$1 $(($(hundredths) - c_began)) $2"; }
+
+by_command() {                    # $R/checkpoint.sh, in the run's folder of work; what it prints goes to the run's log
+  c_file=$R/checkpoint.sh
+  plain_file "$c_file" && [ -r "$c_file" ] || { outcome failed 'its command is not on the box'; return; }
+  plain_file "$R/run.log" && (umask 077; : >>"$R/run.log") 2>/dev/null || { outcome failed 'the log cannot be written'; return; }
+  work_folder
+  set -- "$1" sh "$c_file"
+  ! command -v bash >/dev/null 2>&1 || set -- "$1" bash -eo pipefail "$c_file"
+  the_job
+  (
+    cd -- "$c_folder" 2>/dev/null || exit 125
+    exec >>"$R/run.log" 2>&1
+    echo "== checkpoint, asked for by stop, at $(date +%s)"
+    if [ -n "$lc_was" ]; then LC_ALL=$lc_was; else unset LC_ALL; fi
+    BABYSIT_RUN=$p_run BABYSIT_RUN_ID=$run BABYSIT_PID=$job BABYSIT_PIDS=$left
+    export BABYSIT_RUN BABYSIT_RUN_ID BABYSIT_PID BABYSIT_PIDS
+    limited "$@"
+  )
+  c_rc=$?
+  case $c_rc in
+    0) outcome saved '' ;;
+    125) outcome failed 'its working folder cannot be entered' ;;
+    137) if [ "$(date +%s)" -ge "$c_until" ]; then outcome late "it took longer than $1 s"; else outcome failed 'with 137'; fi ;;
+    *) outcome failed "with $c_rc" ;;
+  esac
+}
+the_job() {                       # job = the stage's own process: below the shell that runs its file where there is one
+  job='' c_shell=none
+  for c_pid in $left; do
+    case $(tr '\000' ' ' 2>/dev/null <"/proc/$c_pid/cmdline") in *" supervise "*) ;; *"/runs/$run/stages/"*) c_shell=$c_pid ;; esac
+    [ "$c_shell" = none ] || break
+  done
+  for c_pid in $left; do [ "$(parent "$c_pid")" != "$c_shell" ] || { job=$c_pid; break; }; done
+  [ -n "$job" ] || job=$c_shell
+  [ "$job" != none ] || job=${left%% *}
+}
+
+# Signal numbers as Linux has them on x86 and ARM. Source: signal(7).
+by_signal() {
+  case $1 in HUP) c_bit=0 ;; INT) c_bit=1 ;; USR1) c_bit=9 ;; USR2) c_bit=11 ;; *) outcome failed 'no such signal'; return ;; esac
+  c_was=$(marks) c_sent=''
+  for c_pid in $left; do          # one that does not listen would only die of it: the shell around a trainer, say
+    case $(tr '\000' ' ' 2>/dev/null <"/proc/$c_pid/cmdline") in *" supervise "*"/$run/.result -- "*) continue ;; esac
+    c_mask=$(sed -n 's/^SigCgt:[[:space:]]*//p' "/proc/$c_pid/status" 2>/dev/null)
+    c_mask=${c_mask#"${c_mask%????????}"}
+    case $c_mask in '' | *[!0-9a-fA-F]*) continue ;; esac
+    [ $((0x$c_mask >> c_bit & 1)) = 1 ] && kill -"$1" "$c_pid" 2>/dev/null && c_sent="$c_sent $c_pid"
+  done
+  [ -n "$c_sent" ] || { outcome failed "nothing of it listens to $1"; return; }
+  c_new='' c_still=0
+  while :; do                     # a file that is still growing is no checkpoint yet: the same for two seconds
+    c_now=$(marks)
+    if [ -z "$c_now" ] || [ "$c_now" = "$c_was" ]; then c_still=0
+    elif [ "$c_now" = "$c_new" ]; then c_still=$((c_still + 1))
+    else c_new=$c_now c_still=0; fi
+    [ "$c_still" -lt 2 ] || { outcome saved ''; return; }
+    c_alive=''
+    for c_pid in $c_sent; do gone "$c_pid" || c_alive=yes; done
+    if [ -z "$c_alive" ]; then
+      c_now=$(marks)
+      if [ -n "$c_now" ] && [ "$c_now" != "$c_was" ]; then outcome saved ''; else outcome failed 'it ended, and no artifact is new'; fi
+      return
+    fi
+    [ "$(date +%s)" -lt "$c_until" ] || break
+    sleep 1
+  done
+  if [ -n "$c_new" ]; then outcome late "an artifact was still changing after $2 s"; else outcome late "no artifact was new after $2 s"; fi
+}
+# A glob is data: with an empty IFS it is one word whatever it holds, and the only thing done to it is to match it.
+c_list='cd "$1" || exit 1; shift; IFS=; set +f
+for glob do for file in $glob; do [ ! -e "$file" ] || stat -L -c "%i %s %y %n" -- "$file"; done; done 2>/dev/null | cksum'
+marks() {                         # what the artifacts look like, in a word; empty when they could not be looked at
+  work_folder
+  set -- "$c_folder"; c_rest=$globs
+  while [ -n "$c_rest" ]; do
+    c_glob=${c_rest%%"$nl"*} c_rest=${c_rest#*"$nl"}
+    case $c_glob in '~/'*) c_glob=${HOME:-}/${c_glob#??} ;; esac
+    set -- "$@" "$c_glob"
+  done
+  limited 5 sh -c "$c_list" sh "$@" 2>/dev/null
+}

@@ -1,0 +1,1 @@
+echo train >>steps; [ -e go ] || exit 3

@@ -1,0 +1,1 @@
+echo 'epoch 1/1 loss 0.5'
