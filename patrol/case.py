@@ -2,7 +2,17 @@
 
 from functools import cached_property
 
-from fleet.model.probe import Attempt, BoxFacts, Disk, End, Probe, Reachable, RunFacts, Unreachable
+from fleet.model.probe import (
+    Attempt,
+    BoxFacts,
+    Disk,
+    End,
+    Probe,
+    Reachable,
+    RunFacts,
+    Stopping,
+    Unreachable,
+)
 from fleet.model.reading import Known, Missing
 from fleet.model.run import Run
 from patrol.history import History
@@ -72,6 +82,14 @@ class Case:
         return False
 
     @property
+    def stop_asked(self) -> Stopping | None:
+        """The wish to stop the newest attempt, as long as that has no end record."""
+        match self.facts.stopping, self.attempt:
+            case Known(value=Stopping() as wish), Attempt(number=number) if wish.attempt == number:
+                return wish if self.end is None else None
+        return None
+
+    @property
     def folder_absent(self) -> bool:
         """Whether the run's folder is not on the box, and never was as far as we know."""
         return isinstance(self.facts.exists, Known) and not self.facts.exists.value and not self.folder_gone
@@ -100,6 +118,16 @@ class Case:
             and self.attempt is not None
             and isinstance(self.box.boot_id, Known)
             and self.box.boot_id.value != self.attempt.boot
+        )
+
+    @property
+    def moved(self) -> bool:
+        """Whether this attempt was first seen on another machine: a home may be a volume that moves."""
+        return (
+            self.box is not None
+            and self.history.machine_id is not None
+            and isinstance(self.box.machine_id, Known)
+            and self.box.machine_id.value != self.history.machine_id
         )
 
     # What lives

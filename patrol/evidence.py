@@ -43,6 +43,8 @@ def _records(case: Case) -> Iterator[Evidence]:
     if case.end:
         state = case.end.state if case.end.state in _STATES else "an unknown state"
         yield _seen(case, "end", f"{state}, {ago(case.box_now - case.end.ended_at)}")
+    if case.stop_asked:
+        yield _seen(case, "stopping", Words(case).stop_asked)
     if isinstance(facts.markers, Known):
         stages = len(case.run.spec.stages)
         yield _seen(case, "markers", f"{len(facts.markers.value)} of {plural(stages, 'stage')} ended well")

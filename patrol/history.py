@@ -30,6 +30,7 @@ class History(Struct, frozen=True):
     it was. `breath_at` is box time of the newest log bytes that were heartbeats
     (or a bar drawn again) only, `bar` where the newest progress bar stood. `recent` are the
     last 20 step counts, oldest first. `crash_lines` and `oom_kills` count from this attempt's start.
+    `machine_id` is the machine on which this attempt was first seen.
     `seen_as` is the newest look in a word; `facts_at` its host time, `skew_s` the box's clock then.
     """
 
@@ -51,6 +52,7 @@ class History(Struct, frozen=True):
     crash_lines: int = 0
     oom_base: int | None = None
     oom_kills: int = 0
+    machine_id: str | None = None
     link_failures: int = 0
     link_since: float | None = None
     seen_as: str | None = None
@@ -79,6 +81,9 @@ def fold(history: History, run: Run, probe: Probe, now: float) -> History:
         case Known(value=memory) if memory.oom_kill_count is not None:
             base = memory.oom_kill_count if history.oom_base is None else history.oom_base
             history = replace(history, oom_base=base, oom_kills=max(0, memory.oom_kill_count - base))
+    match probe.box.machine_id:
+        case Known(value=machine_id) if history.machine_id is None:
+            history = replace(history, machine_id=machine_id)
     return replace(history, seen_as=_seen_as(facts) or history.seen_as)
 
 
@@ -125,6 +130,7 @@ def _attempt(history: History, facts: RunFacts, box_now: float) -> History:
                 crash_lines=0,
                 oom_base=None,
                 oom_kills=0,
+                machine_id=None,
             )
             return _advance(fresh, attempt.started_at, "attempt", box_now)
     return history

@@ -183,9 +183,14 @@ def _progress(progress: Progress | None) -> dict[str, Any] | None:
 def _cells(
     run: Run, verdict: Verdict | None, recent: Sequence[int], watch: str, now: float
 ) -> tuple[str, str, str, str, str, str, str, str]:
+    left = "disarmed" if run.disarmed_at is not None else "superseded" if run.superseded_by else ""
+    watch = _UNKNOWN if left else watch
     if verdict is None:
-        return (run.name, run.box.name, "not seen yet", _UNKNOWN, _UNKNOWN, _UNKNOWN, _UNKNOWN, watch)
+        state = f"{left} unseen" if left else "not seen yet"
+        return (run.name, run.box.name, state, _UNKNOWN, _UNKNOWN, _UNKNOWN, _UNKNOWN, watch)
     state = verdict.health.upper() if verdict.severity is Severity.PAGE else verdict.health.value
+    if left:
+        state = f"{left} {verdict.health.value}"
     age = _UNKNOWN if verdict.facts_at is None else duration(now - verdict.facts_at)
     progress = verdict.progress or Progress()
     steps = _UNKNOWN

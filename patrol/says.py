@@ -20,10 +20,15 @@ _CAUSES = {
     Cause.CUT: "the link was cut in the answer",
     Cause.THROTTLED: "sshd closes at the greeting (too many logins, or a gateway's limit)",
     Cause.PROTOCOL: "what answers on the port is no SSH",
+    Cause.WEAK: "it speaks only weak algorithms, which are off here",
     Cause.UNREADABLE: "it answered, but not in a way that can be read",
     Cause.AUTH: "the box refused our key",
     Cause.HOSTKEY_UNKNOWN: "its host key is not known yet",
     Cause.HOSTKEY_CHANGED: "its host key changed",
+    Cause.WAY: "its proxy command or jump host does not carry us",
+    Cause.WAY_AUTH: "a jump host on the way refused our key",
+    Cause.WAY_HOSTKEY: "the host key of a jump host on the way is unknown or changed",
+    Cause.MOVED: "its key is shown at another address than the confirmed one",
 }
 _FAILED_WHY = {
     "cannot-stamp": "the stage ended well, but its marker could not be written",
@@ -250,10 +255,20 @@ class Words:
         return f"pid {', '.join(str(pid) for pid in pids[:_PIDS_SHOWN])}{more}" if pids else "processes"
 
     @property
+    def stop_asked(self) -> str:
+        """`stop was asked 3 min ago`."""
+        wish = self._case.stop_asked
+        return f"stop was asked {ago(self._case.box_now - wish.at)}" if wish else ""
+
+    @property
     def rebooted(self) -> str:
-        """When the box was started anew."""
+        """What became of the boot in which the attempt ran, and when."""
+        if self._case.moved:
+            return "its files are on another machine now"
         box = self._case.box
-        return ago(box.uptime_s.value) if box and isinstance(box.uptime_s, Known) else "at an unknown time"
+        if box is not None and isinstance(box.uptime_s, Known):
+            return f"the box rebooted {ago(box.uptime_s.value)}"
+        return "the box rebooted at an unknown time"
 
     @property
     def full(self) -> str:

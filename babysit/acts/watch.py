@@ -9,9 +9,11 @@ from msgspec import Struct
 from babysit.acts import handing
 from babysit.acts.here import Here, run_named
 from babysit.acts.settle import hand_on, histories_of, settle
-from babysit.acts.visit import Ask, boxes_of, keep_pin, look, pinned_key
+from babysit.acts.visit import Ask, boxes_of, keep_pin, look
 from fleet import clock
+from fleet.ledger.ledger import Ledger
 from fleet.model.probe import Reachable
+from fleet.model.run import Run
 from fleet.model.verdict import Verdict
 from sentinels import lease
 from sentinels.wait import HOLD_S, Leave, after, unseen
@@ -43,6 +45,8 @@ def watch(
     chance = random.Random()  # noqa: S311 - spreads connections, hides nothing
     with place.ledger() as ledger:
         run = run_named(ledger, name, box)
+        if run.disarmed_at is not None:
+            return _disarmed(run)
         now = clock.now()
         mine = lease.line_up(ledger, run.run_id, deadline=now + for_s, now=now, supersede=supersede)
         away_since: float | None = None
@@ -53,18 +57,18 @@ def watch(
             while True:
                 looked_at = clock.now()
                 spec = boxes_of((run,), place.spec)[run.box.name]
-                wanted = Ask(spec, (run,), histories_of(ledger), pinned_key(ledger, run.box.name))
+                wanted = Ask(spec, (run,), histories_of(ledger), ledger.pins.find(run.box.name))
                 found = look(wanted, wait=(run.run_id, round(hold_s)))
-                if not lease.ours(ledger, run.run_id, mine):
-                    return Watched("a newer watch took over", 21, None)
-                newer = ledger.runs.find(run.run_id)
-                if newer is not None and newer.superseded_by is not None:
-                    return Watched(f"{newer.superseded_by} took this run's place", 21, None)
+                left = _no_longer(ledger, run, mine)
+                if left is not None:
+                    return left
                 if found.accepted is not None:
                     keep_pin(ledger, run.box.name, found.accepted)
                 settled = settle(place, ledger, ((run, found.probe),), origin="watch", began=looked_at)
                 verdict = settled.verdicts[0]
                 reached = {run.box.name} if isinstance(found.probe, Reachable) else set()
+                if reached:
+                    ledger.away.answered(run.box.name)
                 handing.rewrite(place, ledger, (run,), settled, reached=reached, limit_s=spec.limit_s)
                 hand_on(place, ledger)
                 if unseen(verdict):
@@ -85,3 +89,20 @@ def watch(
                 hold_s = step.hold_s
         finally:
             ledger.waiters.drop(mine)
+
+
+def _no_longer(ledger: Ledger, run: Run, mine: int) -> Watched | None:
+    """Why this wait is no longer wanted, whatever was seen; None: it is."""
+    now = ledger.runs.find(run.run_id)
+    if now is not None and now.disarmed_at is not None:
+        return _disarmed(now)
+    if not lease.ours(ledger, run.run_id, mine):
+        return Watched("a newer watch took over", 21, None)
+    if now is not None and now.superseded_by is not None:
+        return Watched(f"{now.superseded_by} took this run's place", 21, None)
+    return None
+
+
+def _disarmed(run: Run) -> Watched:
+    again = f"babysit arm {run.box.name} {run.name}"
+    return Watched(f"it was disarmed, so nothing waits for it any more (watch it again: {again})", 21, None)

@@ -1,11 +1,16 @@
 """logs, results, handbook: what a run printed and wrote, and the page that says everything about it."""
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from babysit.verbs import speak
 from babysit.verbs.patrol import SPEC_OPTION
+
+if TYPE_CHECKING:
+    from babysit.acts.here import Here
+    from fleet.model.run import Run
 
 _BYTES_A_LINE = 400
 _MOST_BYTES = 200 * 1024
@@ -17,12 +22,15 @@ _LINES = click.IntRange(1, 10_000)
 @click.argument("box")
 @click.argument("run")
 @click.option("-n", "--lines", "count", type=_LINES, default=50, show_default=True, help="How many lines.")
+@click.option("-f", "--follow", is_flag=True, help="Go on showing what comes, until the run is over.")
 @click.option("--raw", is_flag=True, help=_RAW)
 @SPEC_OPTION
-def logs(*, box: str, run: str, count: int, raw: bool, spec: str | None) -> int:
+def logs(*, box: str, run: str, count: int, follow: bool, raw: bool, spec: str | None) -> int:
     """Show the end of a run's log.
 
     Control characters are shown as their codes, so that nothing a job printed can act on this terminal.
+    With -f new lines come within seconds, over every loss of the link, which is said on stderr; it ends
+    with the run, and its exit code is the run's (0 finished, 20 failed, 10 needs attention).
     """
     from babysit.acts.here import here_anyway, run_named
     from babysit.acts.visit import boxes_of, opened
@@ -32,6 +40,8 @@ def logs(*, box: str, run: str, count: int, raw: bool, spec: str | None) -> int:
     place = here_anyway(spec)
     with place.ledger() as ledger:
         known = run_named(ledger, run, box)
+        if follow:
+            return _follow(place, known, count, raw=raw)
         where = boxes_of((known,), place.spec)[known.box.name]
         with opened(ledger, where) as link:
             most = min(_MOST_BYTES, max(count * _BYTES_A_LINE, 16 * 1024))
@@ -48,6 +58,37 @@ def logs(*, box: str, run: str, count: int, raw: bool, spec: str | None) -> int:
     for line in shown[-count:]:
         speak.line(render_untrusted(line))
     return 0
+
+
+def _follow(place: "Here", run: "Run", count: int, *, raw: bool) -> int:
+    """Show the log as it grows; the exit code is the verdict's."""
+    from babysit.acts.follow import Follower
+    from babysit.verbs.follow import Screen
+    from fleet import clock
+    from fleet.text.untrusted import render_untrusted
+    from patrol import report
+
+    screen = Screen(count, raw=sys.stdout.buffer if raw else None)
+    first = min(_MOST_BYTES, max(count * _BYTES_A_LINE, 16 * 1024))
+    reader = Follower(
+        place,
+        run,
+        first_bytes=first,
+        take=screen.take,
+        say=lambda text: speak.note(f"babysit: {render_untrusted(text)}"),
+    )
+    try:
+        verdict = reader.to_the_end()
+    except KeyboardInterrupt:
+        screen.close()
+        speak.note(f"babysit: no longer following {run.name}; on {run.box.name} it goes on")
+        raise
+    screen.close()
+    for line in report.lines((verdict,), clock.now()):
+        speak.note(line)
+    for command in verdict.next:
+        speak.note(f"next: {command}")
+    return verdict.exit_code
 
 
 @click.command()

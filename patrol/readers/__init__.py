@@ -10,10 +10,10 @@ from patrol.readers.artifacts import read_artifacts
 from patrol.readers.disk import read_disks
 from patrol.readers.gpu import read_gpus
 from patrol.readers.log import read_log
-from patrol.readers.machine import read_boot_id, read_box_id, read_clock, read_uptime
+from patrol.readers.machine import read_boot_id, read_box_id, read_clock, read_machine_id, read_uptime
 from patrol.readers.memory import read_memory
 from patrol.readers.processes import read_alive, read_locks
-from patrol.readers.records import read_attempt, read_end, read_exists, read_markers
+from patrol.readers.records import read_attempt, read_end, read_exists, read_markers, read_stopping
 
 
 def read_probe(sections: Sequence[Section], runs: Sequence[Run], *, at: float, took_s: float) -> Reachable:
@@ -31,6 +31,7 @@ def read_probe(sections: Sequence[Section], runs: Sequence[Run], *, at: float, t
         disks=read_disks(answer.all("disk"), answer.all("inodes"), now),
         memory=read_memory(answer.get("memory"), now),
         gpus=read_gpus(answer.get("gpu"), now),
+        machine_id=read_machine_id(answer.get("machine_id"), now),
     )
     return Reachable(box, {run.run_id: _run(answer, run) for run in runs}, at, took_s, now - at)
 
@@ -46,4 +47,5 @@ def _run(answer: sectioned.Answer, run: Run) -> RunFacts:
         alive=read_alive(answer.get("alive", name), at),
         log=read_log(answer.get("log", name), at),
         artifacts=read_artifacts(answer.all("artifact", name), len(run.spec.artifacts), at),
+        stopping=read_stopping(answer.get("stopping", name), run.nonce, at),
     )

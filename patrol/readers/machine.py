@@ -9,6 +9,7 @@ from patrol.readers.section import figure, text_of
 
 _UPTIME = re.compile(r"(\d{1,12}(?:\.\d{1,9})?) ", re.ASCII)
 _BOOT_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\n*")
+_MACHINE_ID = re.compile(r"[0-9a-f]{32}\n*")
 _BOX_ID = re.compile(r"id=([0-9a-f]{32})\n*")
 
 
@@ -40,6 +41,16 @@ def read_boot_id(section: Section | None, at: float) -> Reading[str]:
     if not _BOOT_ID.fullmatch(text):
         return Missing("the boot id is malformed")
     return Known(text.strip(), at, "boot_id")
+
+
+def read_machine_id(section: Section | None, at: float) -> Reading[str]:
+    """The id of the machine, or of its image; many containers have none. Source: /etc/machine-id."""
+    text = text_of(section, "the machine id")
+    if isinstance(text, Missing):
+        return text
+    if not _MACHINE_ID.fullmatch(text):
+        return Missing("the machine id is malformed")
+    return Known(text.strip(), at, "/etc/machine-id")
 
 
 def read_box_id(section: Section | None, at: float) -> Reading[str]:

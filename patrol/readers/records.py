@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from fleet.model.probe import Attempt, End, Marker
+from fleet.model.probe import Attempt, End, Marker, Stopping
 from fleet.model.reading import Known, Missing, Reading
 from fleet.text.frame import Section
 from patrol.readers.section import NOT_THERE, fields, figure, text_of
@@ -66,6 +66,19 @@ def read_end(section: Section | None, nonce: str, at: float) -> Reading[End | No
     pids = tuple(pid for pid in left if pid is not None)
     name = None if stage == _NONE else stage
     return Known(End(state, number, name, rc, signal, why, float(started), float(ended), pids), at, "end")
+
+
+def read_stopping(section: Section | None, nonce: str, at: float) -> Reading[Stopping | None]:
+    """The newest wish to stop an attempt; Known None when nobody ever asked."""
+    record = _record(section, nonce, "the wish to stop")
+    if isinstance(record, Missing):
+        return record
+    if record is None:
+        return Known(None, at, "stopping")
+    number, asked = figure(record.get("attempt")), figure(record.get("at"))
+    if not number or asked is None:
+        return Missing("the wish to stop is malformed")
+    return Known(Stopping(number, float(asked)), at, "stopping")
 
 
 def read_markers(

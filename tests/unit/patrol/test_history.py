@@ -12,6 +12,7 @@ from unit.patrol.build import (
     away,
     box,
     facts,
+    folded,
     known,
     marker,
     probe,
@@ -282,3 +283,14 @@ def test_a_history_survives_being_stored(parts):
     assert msgspec.json.decode(msgspec.json.encode(story.history), type=History) == story.history
     assert story.history.log_offset <= story.history.log_size == len(story.text)
     assert msgspec.json.decode(b"{}", type=History) == History(progress=Progress())
+
+
+def test_the_machine_is_the_one_on_which_this_attempt_was_first_seen():
+    first = folded(run(), probe(facts(), box(machine_id=known("a" * 32))))
+    assert first.machine_id == "a" * 32
+    moved = folded(run(), probe(facts(), box(machine_id=known("b" * 32))), first)
+    assert moved.machine_id == "a" * 32
+    unread = folded(run(), probe(facts(attempt=known(attempt(2))), box(machine_id=MISSING)), moved)
+    assert unread.machine_id is None
+    again = folded(run(), probe(facts(attempt=known(attempt(2))), box(machine_id=known("b" * 32))), unread)
+    assert again.machine_id == "b" * 32

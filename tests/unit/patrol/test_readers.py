@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from unit.patrol.build import BOX_ID, NONCE, run
 
 from fleet.errors import ProbeUnreadable
-from fleet.model.probe import Alive, Attempt, Disk, End, Gpu, Locks, Memory, Reachable
+from fleet.model.probe import Alive, Attempt, Disk, End, Gpu, Locks, Memory, Reachable, Stopping
 from fleet.model.reading import Known, Missing
 from fleet.text.frame import Section
 from patrol.decide import decide
@@ -18,10 +18,10 @@ from patrol.readers.artifacts import read_artifacts
 from patrol.readers.disk import read_disks
 from patrol.readers.gpu import read_gpus
 from patrol.readers.log import read_log
-from patrol.readers.machine import read_boot_id, read_box_id, read_clock, read_uptime
+from patrol.readers.machine import read_boot_id, read_box_id, read_clock, read_machine_id, read_uptime
 from patrol.readers.memory import read_memory
 from patrol.readers.processes import read_alive, read_locks
-from patrol.readers.records import read_attempt, read_end, read_exists, read_markers
+from patrol.readers.records import read_attempt, read_end, read_exists, read_markers, read_stopping
 
 PROBES = sorted((Path(__file__).parents[2] / "data/probes").glob("*.json"))
 MIB = 1024 * 1024
@@ -282,6 +282,23 @@ def test_markers(case):  # R62
     ) == want
 
 
+WISHES = {
+    "asked": (f"nonce={NONCE}\nattempt=2\nat=1700000000\n", 0, Stopping(2, 1700000000.0)),
+    "never asked": ("", 2, None),
+    "of another run": ("nonce=" + "f" * 32 + "\nattempt=2\nat=1\n", 0, "missing: the wish to stop carries another run's nonce"),
+    "no attempt": (f"nonce={NONCE}\nat=1\n", 0, "missing: the wish to stop is malformed"),
+    "attempt 0": (f"nonce={NONCE}\nattempt=0\nat=1\n", 0, "missing: the wish to stop is malformed"),
+    "no time": (f"nonce={NONCE}\nattempt=1\nat=soon\n", 0, "missing: the wish to stop is malformed"),
+    "a link": ("", 3, "missing: the wish to stop is not a plain file"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WISHES)
+def test_wishes_to_stop(case):
+    text, status, want = WISHES[case]
+    assert told(read_stopping(section(text, status), NONCE, 1.0)) == want
+
+
 def test_a_marker_that_is_a_link_is_refused():
     reading = read_markers(section("1"), [section("01-prepare\n", 3)], NONCE, 1.0)
     assert told(reading) == "missing: the marker of 01-prepare is not a plain file"
@@ -379,12 +396,14 @@ READERS = (
     lambda found: read_uptime(found, 1.0),
     lambda found: read_boot_id(found, 1.0),
     lambda found: read_box_id(found, 1.0),
+    lambda found: read_machine_id(found, 1.0),
     lambda found: read_memory(found, 1.0),
     lambda found: read_gpus(found, 1.0),
     lambda found: read_disks([found], [found], 1.0),
     lambda found: read_exists(found, 1.0),
     lambda found: read_attempt(found, NONCE, 1.0),
     lambda found: read_end(found, NONCE, 1.0),
+    lambda found: read_stopping(found, NONCE, 1.0),
     lambda found: read_markers(found, [found], NONCE, 1.0),
     lambda found: read_locks(found, 1.0),
     lambda found: read_alive(found, 1.0),

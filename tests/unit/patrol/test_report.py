@@ -184,6 +184,22 @@ def test_the_status_table():
     ]
 
 
+def test_runs_that_nothing_watches_are_marked_where_all_are_shown():
+    runs = [
+        msgspec.structs.replace(run("train"), disarmed_at=NOW),
+        msgspec.structs.replace(run("sweep"), disarmed_at=NOW),
+        msgspec.structs.replace(run("eval"), superseded_by="eval-zzzzz"),
+    ]
+    known = {"train-k3f9": verdict(facts_at=NOW - 720), "eval-k3f9": STALLED}
+    lines_ = status_table(runs, known, {}, ["cron 03:33"], NOW)[1:]
+    assert [line.split("  ")[2].strip() for line in lines_] == [
+        "disarmed running",
+        "disarmed unseen",
+        "superseded stalled",
+    ]
+    assert not any("cron" in line for line in lines_)
+
+
 @pytest.mark.parametrize(
     ("counts", "want"),
     [((), ""), ((5,), "▅"), ((1, 1, 1), "▅▅▅"), ((0, 100), "▂▇"), (tuple(range(20)), "▂▃▄▅▇")],

@@ -26,7 +26,7 @@ from unit.patrol.build import (
 )
 
 from fleet.errors import EXIT_CODES, TICK_PRECEDENCE
-from fleet.model.probe import Cause, Locks
+from fleet.model.probe import Cause, Locks, Stopping
 from fleet.model.verdict import Severity
 from patrol.decide import decide, first_match
 from patrol.history import History
@@ -56,6 +56,8 @@ CASES = {
     "R-AUTH-1": ({"seen": away(Cause.AUTH)}, {"seen": away(Cause.THROTTLED)}, "R-LINK-3"),
     "R-HOSTKEY-1": ({"seen": away(Cause.HOSTKEY_UNKNOWN)}, {"seen": away(Cause.AUTH)}, "R-AUTH-1"),
     "R-HOSTKEY-2": ({"seen": away(Cause.HOSTKEY_CHANGED)}, {"seen": away(Cause.HOSTKEY_UNKNOWN)}, "R-HOSTKEY-1"),
+    "R-MOVED-1": ({"seen": away(Cause.MOVED)}, {"seen": away(Cause.HOSTKEY_CHANGED)}, "R-HOSTKEY-2"),
+    "R-WAY-1": ({"seen": away(Cause.WAY_HOSTKEY)}, {"seen": away(Cause.WAY)}, "R-LINK-3"),
     "R-LINK-1": ({"seen": away(Cause.REFUSED)}, {"seen": away(Cause.NO_ROUTE)}, "R-LINK-3"),
     "R-LINK-2": ({"seen": away(Cause.TIMEOUT_BANNER)}, {"seen": away(Cause.TIMEOUT_CONNECT)}, "R-LINK-3"),
     "R-PROBE-1": ({"seen": away(Cause.UNREADABLE)}, {"seen": away(Cause.TIMEOUT_COMMAND)}, "R-LINK-3"),
@@ -98,6 +100,12 @@ CASES = {
         "R-FINISH-1",
     ),
     "R-FINISH-1": (seen(end=known(end()), **GONE), seen(end=known(end()), locks=FREE, alive=MISSING), "R-SCAN-1"),
+    "R-STOP-2": (
+        seen(locks=FREE, alive=alive(4200), stopping=known(Stopping(1, BOX_NOW - 90))),
+        # The chain lives: the stop may still be under way, and whether it advances is what matters.
+        seen(stopping=known(Stopping(1, BOX_NOW - 90))),
+        "R-RUN-1",
+    ),
     "R-ORPHAN-1": (seen(locks=FREE, alive=alive(4200)), seen(locks=FREE, alive=alive(4200, CHAIN_PID)), "R-RUN-1"),
     "R-STOP-1": (
         seen(end=known(end("stopped", why="stopped")), **GONE),
@@ -122,6 +130,12 @@ CASES = {
     ),
     "R-START-1": (seen(attempt=known(attempt(ago_s=100)), log=log(b"")), seen(attempt=known(attempt(ago_s=130)), log=log(b"")), "R-RUN-1"),
     "R-RUN-1": (seen(), seen(**SILENT), "R-STALL-1"),
+    "R-STOP-3": (
+        seen(**GONE, stopping=known(Stopping(1, BOX_NOW - 90))),
+        # The wish was for the attempt before this one.
+        seen(**GONE, attempt=known(attempt(2)), stopping=known(Stopping(1, BOX_NOW - 9000))),
+        "R-VANISH-1",
+    ),
     "R-INTERRUPT-1": (seen(**GONE, attempt=known(attempt(boot="99999999"))), seen(**GONE), "R-VANISH-1"),
     "R-VANISH-1": (seen(**GONE), seen(locks=known(Locks(chain_held=False, stage_held=True)), alive=alive()), "R-ORPHAN-1"),
 }  # fmt: skip
@@ -177,6 +191,44 @@ def test_every_verdict_has_a_sentence_a_command_and_no_hole(row):
     assert all(
         re.match(r"(babysit (patrol|logs|stop|resume|trust|arm)|ssh) ?", command) for command in verdict.next
     )
+
+
+@pytest.mark.parametrize(
+    ("changed", "row"),
+    [
+        ({"locks": FREE, "alive": alive(4200)}, "R-ORPHAN-1"),
+        (GONE, "R-VANISH-1"),
+        ({**GONE, "end": known(end("stopped", why="stopped"))}, "R-STOP-1"),
+        ({**GONE, "end": known(end())}, "R-FINISH-1"),
+    ],
+)
+def test_a_wish_to_stop_counts_only_when_it_was_read_and_nothing_has_ended_the_attempt(changed, row):
+    wish = {} if row in {"R-ORPHAN-1", "R-VANISH-1"} else {"stopping": known(Stopping(1, BOX_NOW - 90))}
+    assert first_match(case(**seen(**changed, **wish))).id == row
+    unread = {**changed, "stopping": MISSING}
+    assert first_match(case(**seen(**unread))).id == row
+
+
+def test_a_run_that_is_asked_to_stop_and_still_runs_says_so():
+    asked = case(**seen(stopping=known(Stopping(1, BOX_NOW - 90))))
+    verdict = decide(asked.run, asked.probe, asked.history, NOW)
+    assert verdict.row == "R-RUN-1" and "stop was asked 1 min ago" in verdict.summary
+
+
+@pytest.mark.parametrize(
+    ("first_seen", "now", "says"),
+    [
+        ("a" * 32, known("a" * 32), "the box rebooted"),
+        ("a" * 32, known("b" * 32), "its files are on another machine now"),
+        ("a" * 32, MISSING, "the box rebooted"),
+        (None, known("b" * 32), "the box rebooted"),
+    ],
+)
+def test_a_home_that_moved_to_another_machine_is_no_reboot(first_seen, now, says):
+    gone = facts(**GONE, attempt=known(attempt(boot="99999999")))
+    found = case(seen=probe(gone, box(machine_id=now)), history=History(attempt=1, machine_id=first_seen))
+    verdict = decide(found.run, found.probe, found.history, NOW)
+    assert verdict.row == "R-INTERRUPT-1" and verdict.summary.startswith(says)
 
 
 def test_the_table_is_the_only_judge():
