@@ -1,5 +1,7 @@
 """The console script: a guard, the verbs, and one place where an error becomes a message and an exit code."""
 
+import contextlib
+import errno
 import importlib.util
 import os
 import signal
@@ -8,16 +10,29 @@ from pathlib import Path
 from types import FrameType
 
 SIBLINGS = ("fleet", "handbook", "onbox", "patrol", "sentinels")
+_SHORT = frozenset(
+    (
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOMEM,
+        errno.EAGAIN,
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EIO,
+        errno.EROFS,
+    )
+)
 
 
 def main() -> None:
     """Run one command and exit with its documented code."""
+    _fill_closed_streams()
     _refuse_foreign_siblings()
     signal.signal(signal.SIGTERM, _terminated)
     from babysit.verbs import cli  # noqa: PLC0415 - after the guard
 
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(prog_name="babysit", standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
         code = _reader_gone()
@@ -30,7 +45,16 @@ def main() -> None:
         code = 130
     except Exception as error:  # noqa: BLE001 - told apart there; what is not ours is raised again
         code = _said(error)
+    _give_up_on_output()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fill_closed_streams() -> None:
+    """A standard stream that our caller closed is /dev/null: no file of ours may get its number."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        name, mode = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))[number]
+        setattr(sys, name, os.fdopen(number, mode))
+    os.close(number)
 
 
 def _reader_gone() -> int:
@@ -44,19 +68,40 @@ def _said(error: Exception) -> int:
     import click  # noqa: PLC0415 - as above
 
     from babysit.verbs import speak  # noqa: PLC0415 - as above
-    from fleet.errors import BabysitError, UsageError  # noqa: PLC0415 - as above
+    from babysit.verbs.audited import code_of  # noqa: PLC0415 - as above
+    from fleet.errors import BabysitError, MachineShort, UsageError  # noqa: PLC0415 - as above
 
-    if isinstance(error, click.exceptions.Exit):
-        return error.exit_code
-    if isinstance(error, click.Abort):
-        return 130
+    if isinstance(error, (click.exceptions.Exit, click.Abort)):
+        return code_of(error)
     if isinstance(error, click.ClickException):
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "babysit"
         error = UsageError(error.format_message(), next=(f"{command} --help",))
     if not isinstance(error, BabysitError):
-        raise error
-    return speak.error(error, as_json="--json" in sys.argv)
+        lacks = _lacks(error)
+        if lacks is None:
+            raise error
+        error = MachineShort(f"this machine could not do it: {lacks}", next=("ulimit -a; df -h",))
+    for as_json in ("--json" in sys.argv, False):  # a document that nobody can take is said in prose
+        with contextlib.suppress(OSError):
+            return speak.error(error, as_json=as_json)
+    return error.exit_code
+
+
+def _lacks(error: Exception) -> str | None:
+    """What this machine has too little of, in its own words; None for what is a bug of ours."""
+    if isinstance(error, OSError) and error.errno in _SHORT:
+        return error.strerror
+    return str(error) if isinstance(error, RuntimeError) and "start new thread" in str(error) else None
+
+
+def _give_up_on_output() -> None:
+    """What a full disk did not take is dropped: the interpreter would make an exit code of its own of it."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _terminated(_signal: int, _frame: FrameType | None) -> None:
@@ -75,3 +120,7 @@ def _refuse_foreign_siblings() -> None:
                 f"babysit: the package {name!r} comes from {origin}, not from {home}\n"
                 "next: install babysit in an environment of its own (uv tool install, pipx)"
             )
+
+
+if __name__ == "__main__":
+    main()  # `python -I -m babysit.entry`: how a patrol that repeats starts each of its ticks

@@ -3,13 +3,15 @@
 from datetime import datetime
 
 from fleet.ledger.ledger import Ledger
-from fleet.text.say import ago
+from fleet.ledger.rows import Patroller
+from fleet.text.say import ago, duration
 from sentinels.lease import alive
 
 CRON_MINUTES = (3, 33)
 # Two slots missed and a little: what did not fire by then is not armed, whatever a crontab says.
 _CRON_EVERY_S = 30 * 60
 _CRON_SEEN_S = 2 * _CRON_EVERY_S + 300
+_OVERDUE_S = 300  # a patroller that lives but did not fire for so long is stopped, or hangs
 _CRON_FORGOTTEN_S = 7 * 86400  # a cron line that was taken out long ago is no news
 
 
@@ -23,12 +25,24 @@ def triggers(ledger: Ledger, now: float, *, besides: int | None = None) -> tuple
     if last is not None and now - last.at < _CRON_SEEN_S:
         fires.append(f"cron {next_cron(now)}, last fired {ago(now - last.at)}")
     fires += [
+        _patroller(known)
+        for known in ledger.patrollers.all()
+        if alive(known.identity) and now < known.next_at + _OVERDUE_S
+    ]
+    fires += [
         f"watch of {waiter.run_id}, pid {pid}"
         for waiter in ledger.waiters.all()
         if (pid := waiter.identity.partition(" ")[0]) != str(besides)
         if alive(waiter.identity) and waiter.deadline > now
     ]
     return tuple(fires)
+
+
+def _patroller(known: Patroller) -> str:
+    next_at = datetime.fromtimestamp(known.next_at).astimezone()
+    pid = known.identity.partition(" ")[0]
+    skipped = f", {known.skipped} skipped" if known.skipped else ""
+    return f"every {duration(known.every_s)} (pid {pid}), next {next_at:%H:%M}{skipped}"
 
 
 def missed(ledger: Ledger, now: float) -> int:

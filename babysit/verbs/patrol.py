@@ -3,11 +3,18 @@
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from babysit.verbs import speak
 from fleet import clock
+from fleet.errors import UsageError
+from fleet.text.untrusted import render_untrusted
+
+if TYPE_CHECKING:
+    from babysit.acts.here import Here
+    from babysit.acts.tick import Tick
 
 SPEC_OPTION = click.option("--spec", metavar="FILE", help="Use this babysit.toml instead of the nearest one.")
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
@@ -16,22 +23,35 @@ ORIGIN = "BABYSIT_ORIGIN"
 
 @click.command()
 @click.option("--once", is_flag=True, help="One tick, then end (what it does without the flag, too).")
+@click.option("--now", "every_box", is_flag=True, help="Ask boxes too that failed lately and are left alone.")
+@click.option("--every", metavar="30m", help="A tick now and then again, until this terminal closes.")
 @JSON_OPTION
 @SPEC_OPTION
-def patrol(*, once: bool, as_json: bool, spec: str | None) -> int:
+def patrol(*, once: bool, every_box: bool, every: str | None, as_json: bool, spec: str | None) -> int:
     """Ask every box once and say how each run is.
 
     One connection a box, all boxes side by side, at most 60 seconds. Prints a line for every run even
-    when nothing changed. Starts and stops nothing.
+    when nothing changed. Starts and stops nothing. A box that did not answer is left alone for a while,
+    longer each time (24 minutes at the most); --now asks it all the same.
+
+    With --every it stays in the foreground and does the same again and again (one minute at the least;
+    Ctrl-C ends it). It dies with its terminal; cron does not: babysit crontab.
     """
-    del once
+    if every is not None:
+        if once or every_box:
+            word = "--once" if once else "--now"
+            raise UsageError(f"{word} and --every exclude each other", next=(f"babysit patrol {word}",))
+        return _again_and_again(every, as_json=as_json, spec=spec)
     from babysit.acts.here import here_anyway
     from babysit.acts.tick import tick
+    from babysit.acts.tick_child import gaps_told
     from fleet.text.say import plural
     from patrol import report
+    from sentinels import pulse
 
     place = here_anyway(spec)
-    done = tick(place, origin=os.environ.get(ORIGIN, "hand"))
+    gaps = gaps_told()
+    done = tick(place, origin=os.environ.get(ORIGIN, "hand"), every_box=every_box)
     now = clock.now()
     if as_json:
         content = report.document(
@@ -40,24 +60,63 @@ def patrol(*, once: bool, as_json: bool, spec: str | None) -> int:
         content["errors"] = [speak.error_document(error) for error in done.errors]
         content["armed"] = list(done.armed)
         content["missed"] = done.missed
+        content["gaps"] = [
+            {
+                "kind": gap.kind,
+                "from": report.iso(gap.since),
+                "to": report.iso(gap.until),
+                "missed": gap.missed,
+            }
+            for gap in gaps
+        ]
         speak.document(content)
+        _keep_up(place, done)
         return done.exit_code
     if done.missed:
         speak.prose(
             f"nobody looked for a while: {plural(done.missed, 'firing')} of cron missed before this tick"
         )
+    for gap in gaps:
+        speak.prose(pulse.says(gap))
     for line in report.lines(done.verdicts, now):
         speak.line(line)
     for error in done.errors:
-        speak.note(f"babysit: {error.what}")
+        speak.note(render_untrusted(f"babysit: {error.what}"))
+        for command in error.next:
+            speak.note(render_untrusted(f"next: {command}"))
     for line in report.closing(done.verdicts, done.took_s, done.armed):
         speak.line(line)
+    _keep_up(place, done)
     return done.exit_code
 
 
+def _keep_up(place: "Here", done: "Tick") -> None:
+    """The daily backup and the pruning, when the report is out; what fails there is only noted."""
+    from babysit.acts.check import upkeep
+
+    for error in upkeep(place) if done.kept else ():
+        speak.note(render_untrusted(f"babysit: {error.what}"))
+
+
+def _again_and_again(interval: str, *, as_json: bool, spec: str | None) -> int:
+    from babysit.acts import every
+    from babysit.acts.here import here_anyway
+    from fleet.text.say import duration
+
+    seconds = every.seconds_of(interval)
+    place = here_anyway(spec)
+    speak.note(f"patrol every {duration(seconds)} from this terminal (pid {os.getpid()}). Ctrl-C ends it.")
+    speak.note("It dies with this terminal and sleeps with this machine; the runs do neither.")
+    speak.note("Without a terminal: babysit crontab prints a line for cron.")
+    options = ("--json",) if as_json else ()
+    named = ("--spec", spec) if spec else ()
+    return every.every(place, seconds, options=(*options, *named), tell=speak.note)
+
+
 @click.command()
+@click.option("--all", "every", is_flag=True, help="Superseded and disarmed runs too, marked as such.")
 @JSON_OPTION
-def status(*, as_json: bool) -> int:
+def status(*, every: bool, as_json: bool) -> int:
     """Show what the last tick knew, without asking any box.
 
     Reads the ledger only, so it works with no network; AGE says how old each line is.
@@ -69,7 +128,7 @@ def status(*, as_json: bool) -> int:
 
     now = clock.now()
     with Ledger.open(state_folder(), write=False) as ledger:
-        runs = ledger.runs.all()
+        runs = ledger.runs.all(current=not every)
         verdicts = ledger.ticks.verdicts()
         rings = report.rings(ledger.ticks.histories())
         fires = armed.triggers(ledger, now)
@@ -81,6 +140,7 @@ def status(*, as_json: bool) -> int:
         content = report.document(known, at=last.at if last else None, cursor=cursor, exit_code=0)
         content["schema"] = "babysit.status/1"
         content["armed"] = list(fires)
+        content["disarmed"] = [run.run_id for run in runs if run.disarmed_at is not None]
         content["undelivered"] = [
             {"run": row.event.run_id, "target": row.target, "tries": row.tries} for row in lost
         ]
@@ -104,7 +164,6 @@ def crontab(*, spec: str | None) -> int:
     """
     from babysit.acts.armed import CRON_MINUTES
     from babysit.acts.here import here
-    from fleet.errors import UsageError
     from fleet.text.quote import sh
 
     place = here(spec)

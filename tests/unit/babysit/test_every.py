@@ -1,0 +1,67 @@
+"""What `--every` accepts, what a tick is told, and when a patroller counts as armed."""
+
+import os
+
+import pytest
+from ledger_samples import NOON
+
+from babysit.acts import armed
+from babysit.acts.every import seconds_of
+from babysit.acts.tick_child import gaps_told
+from fleet.errors import UsageError
+from fleet.ledger.ledger import Ledger
+from sentinels import lease
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("30m", 1800), ("60s", 60), ("2h", 7200), ("90 s", 90), ("45min", 2700), ("168h", 604800)],
+)
+def test_an_interval_is_read(text, seconds):
+    assert seconds_of(text, {}) == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["5", "5s", "59s", "0m", "-5m", "169h", "", "m", "30", "1.5h", "30m; id", "1d", "9" * 30 + "h"]
+)
+def test_what_is_no_interval_or_too_short_is_refused(text):  # R111
+    with pytest.raises(UsageError):
+        seconds_of(text, {})
+
+
+@pytest.mark.parametrize("told", ["", "{", "[1]", '[{"kind":"other","since":1,"until":2,"missed":3}]'])
+def test_what_nobody_meant_as_a_gap_is_none(told):
+    assert gaps_told({"BABYSIT_GAPS": told}) == ()
+
+
+def _armed(tmp_path, identity, next_at, skipped=0):
+    with Ledger.open(tmp_path / "state", write=True) as ledger:
+        mine = ledger.patrollers.register(identity, every_s=1800, at=NOON, next_at=next_at)
+        for _ in range(skipped):
+            ledger.patrollers.skipped(mine)
+        return armed.triggers(ledger, NOON)
+
+
+def test_a_patroller_is_armed_while_its_very_process_lives(tmp_path):  # R30
+    (fire,) = _armed(tmp_path, lease.identity(), NOON + 600, skipped=2)
+    assert fire.startswith(f"every 30 min (pid {os.getpid()}), next ") and fire.endswith(", 2 skipped")
+
+
+@pytest.mark.parametrize("identity", ["1 1 another-boot", f"{os.getpid()} 1 -", "", "x"])
+def test_a_patroller_whose_process_is_not_proven_is_not_armed(identity, tmp_path):  # R30
+    assert _armed(tmp_path, identity, NOON + 600) == ()
+
+
+def test_a_patroller_that_lives_but_is_long_overdue_is_not_armed(tmp_path):  # R30
+    assert _armed(tmp_path, lease.identity(), NOON - 301) == ()
+
+
+def test_a_patroller_that_was_dropped_is_gone(tmp_path):
+    with Ledger.open(tmp_path / "state", write=True) as ledger:
+        mine = ledger.patrollers.register(lease.identity(), every_s=60, at=NOON, next_at=NOON)
+        ledger.patrollers.fires_next(mine, NOON + 60)
+        (row,) = ledger.patrollers.all()
+        assert (row.id, row.next_at, row.skipped) == (mine, NOON + 60, 0)
+        ledger.patrollers.drop(mine)
+        ledger.patrollers.drop(mine)
+        assert ledger.patrollers.all() == ()
