@@ -2,6 +2,8 @@
 
 import time
 
+_COUNTS_SLEEP = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # outside Linux the latter does, too
+
 
 def now() -> float:
     """Wall-clock time, epoch seconds: for what is shown and stored."""
@@ -11,3 +13,8 @@ def now() -> float:
 def monotonic() -> float:
     """Seconds that never go back: for every limit and deadline."""
     return time.monotonic()
+
+
+def since_boot() -> float:
+    """Seconds that never go back, however the clock is set, and that pass while the machine sleeps."""
+    return time.clock_gettime(_COUNTS_SLEEP)

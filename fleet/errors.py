@@ -34,11 +34,15 @@ TICK_PRECEDENCE = (20, 10, 4, 11, 12, 0)
 
 
 class BabysitError(Exception):
-    """Babysit cannot do its work. `where` is the thing, `next` the commands that help, first one first."""
+    """Babysit cannot do its work. `where` is the thing, `next` the commands that help, first one first.
+
+    `remedy` is what helps against every error of its kind; `next` knows the thing and is more exact.
+    """
 
     exit_code: ClassVar[int] = 1
     code: ClassVar[str] = "BS-BUG"
     transient: ClassVar[bool] = False
+    remedy: ClassVar[str] = "run the command again; if it fails again, report it with what it printed"
 
     def __init__(self, what: str, *, where: str = "", hint: str = "", next: tuple[str, ...] = ()) -> None:  # noqa: A002 - the JSON key users see
         super().__init__(what)
@@ -46,6 +50,8 @@ class BabysitError(Exception):
         self.where = where
         self.hint = hint
         self.next = next
+        # Lines that a box wrote, to be shown as such and never as ours.
+        self.untrusted: tuple[str, ...] = ()
 
 
 class UsageError(BabysitError):
@@ -53,6 +59,7 @@ class UsageError(BabysitError):
 
     exit_code = 2
     code = "BS-USAGE"
+    remedy = "mend what was typed: the message names it, babysit VERB --help shows what fits"
 
 
 class SpecError(BabysitError):
@@ -60,6 +67,7 @@ class SpecError(BabysitError):
 
     exit_code = 2
     code = "BS-SPEC"
+    remedy = "mend babysit.toml: every mistake is listed with its key"
 
     def __init__(self, what: str, *, where: str = "", problems: tuple[str, ...] = (), hint: str = "") -> None:
         super().__init__(what, where=where, hint=hint)
@@ -71,6 +79,7 @@ class NotFound(BabysitError):
 
     exit_code = 3
     code = "BS-NOT-FOUND"
+    remedy = "check the name against babysit status; the nearest one is named"
 
 
 class NeedsApproval(BabysitError):
@@ -78,6 +87,7 @@ class NeedsApproval(BabysitError):
 
     exit_code = 5
     code = "BS-APPROVAL"
+    remedy = "look at the run first, then give the yes that the message names"
 
 
 class Busy(BabysitError):
@@ -86,6 +96,7 @@ class Busy(BabysitError):
     exit_code = 75
     code = "BS-BUSY"
     transient = True
+    remedy = "wait for it to end, or end the process whose pid is named"
 
 
 class StillAlive(BabysitError):
@@ -93,6 +104,22 @@ class StillAlive(BabysitError):
 
     exit_code = 10
     code = "BS-ALIVE"
+    remedy = "babysit stop RUN ends what lives; or leave it to finish"
+
+
+class Superseded(BabysitError):
+    """What was armed from here has lost its name to a newer run."""
+
+    exit_code = 21
+    code = "BS-SUPERSEDED"
+    remedy = "see what runs under the name now; arm with --again only if yours shall take its place"
+
+
+class CheckpointFailed(BabysitError):
+    """What had to be saved before a stop was not, so nothing was stopped."""
+
+    exit_code = 10
+    code = "BS-CHECKPOINT"
 
 
 class BoxRefused(BabysitError):
@@ -100,6 +127,7 @@ class BoxRefused(BabysitError):
 
     exit_code = 2
     code = "BS-BOX"
+    remedy = "give the box what the message names (space, a lock tool, a local lock_dir), then arm again"
 
 
 class ProbeUnreadable(BabysitError):
@@ -107,6 +135,7 @@ class ProbeUnreadable(BabysitError):
 
     exit_code = 12
     code = "BS-PROBE"
+    remedy = "ask again: babysit patrol --once; if it stays, look by hand: ssh BOX true"
 
 
 class LedgerError(BabysitError):
@@ -114,6 +143,44 @@ class LedgerError(BabysitError):
 
     exit_code = 2
     code = "BS-LEDGER"
+    remedy = "mend the file or folder that the message names; the runs do not depend on it"
+
+
+class LedgerDamaged(LedgerError):
+    """The ledger's file is there, but not whole: it can be moved aside and rebuilt."""
+
+    code = "BS-LEDGER-DAMAGED"
+    remedy = "babysit check --repair moves it aside and keeps what can be read"
+
+
+class LedgerNewer(LedgerError):
+    """The ledger was written by a newer babysit: it may be read here, not written."""
+
+    code = "BS-LEDGER-NEWER"
+    remedy = "install the newer babysit again; until then babysit status reads it"
+
+
+class LedgerRepaired(LedgerError):
+    """The ledger was damaged and rebuilt; something may be missing from it."""
+
+    exit_code = 10
+    code = "BS-LEDGER-REPAIRED"
+
+
+class Unfinished(BabysitError):
+    """Something was begun and cut short, and nobody knows yet whether it happened."""
+
+    exit_code = 10
+    code = "BS-UNFINISHED"
+
+
+class MachineShort(BabysitError):
+    """This machine has no descriptor, thread, memory or room left for us; that says nothing about any run."""
+
+    exit_code = 2
+    code = "BS-MACHINE"
+    transient = True
+    remedy = "free what the message names (ulimit -a, df -h), then run the same command again"
 
 
 class DeliveryError(BabysitError):
@@ -122,6 +189,7 @@ class DeliveryError(BabysitError):
     exit_code = 10
     code = "BS-DELIVERY"
     transient = True
+    remedy = "mend the target's url or its receiver; the notice is tried again"
 
 
 class LinkError(BabysitError):
@@ -130,6 +198,7 @@ class LinkError(BabysitError):
     exit_code = 11
     code = "BS-LINK"
     transient = True
+    remedy = "look at the provider's console, then ask again: babysit patrol --once"
 
     def __init__(self, away: Unreachable, *, where: str, next: tuple[str, ...] = ()) -> None:  # noqa: A002 - the JSON key users see
         super().__init__(away.says, where=where, next=next)
@@ -148,6 +217,25 @@ class AuthRefused(LinkError):
     exit_code = 4
     code = "BS-AUTH"
     transient = False
+    remedy = "see which key is offered: ssh -v BOX true"
+
+
+class WayRefused(LinkError):
+    """A jump host on the way refused our key, or we refused its host key. Nothing was sent to the box."""
+
+    exit_code = 4
+    code = "BS-WAY"
+    transient = False
+    remedy = "try the whole way by hand: ssh -v BOX true"
+
+
+class BoxMoved(LinkError):
+    """The box shows its pinned key at an address that nobody has confirmed yet. Nothing is judged from it."""
+
+    exit_code = 4
+    code = "BS-MOVED"
+    transient = False
+    remedy = "compare the address with the provider's console, then: babysit trust BOX"
 
 
 class HostKeyUnknown(LinkError):
@@ -156,6 +244,7 @@ class HostKeyUnknown(LinkError):
     exit_code = 4
     code = "BS-HOSTKEY-UNKNOWN"
     transient = False
+    remedy = "read the fingerprint at the provider's console, then: babysit trust BOX"
 
 
 class HostKeyChanged(LinkError):
@@ -164,3 +253,4 @@ class HostKeyChanged(LinkError):
     exit_code = 4
     code = "BS-HOSTKEY-CHANGED"
     transient = False
+    remedy = "ask the provider whether it is the same machine before: babysit trust BOX"

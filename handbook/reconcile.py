@@ -34,6 +34,18 @@ class Standing(Struct, frozen=True):
     verdict: Verdict | None
 
 
+class CodeStanding(Struct, frozen=True):
+    """What is to be said of a run's code before its next start. `changed` None: that is not known.
+
+    `says` holds names of files on the box, untrusted.
+    """
+
+    run_id: str
+    run: str
+    changed: bool | None
+    says: tuple[str, ...]
+
+
 class Next(Struct, frozen=True):
     """The one command to type, and what it does or why it is needed."""
 
@@ -50,6 +62,7 @@ class Truth(Struct, frozen=True):
     believed_and_wrong: tuple[str, ...]
     armed: tuple[str, ...]
     next: Next
+    code: tuple[CodeStanding, ...] = ()
 
 
 Step = Literal["resume", "stop", "read", "away", "ask", "wait", "show", "none"]
@@ -101,6 +114,8 @@ def say(truth: Truth) -> list[str]:
         lines += ["Armed", *_column(truth.armed)]
     elif any(each.verdict is None or each.verdict.health not in TERMINAL for each in truth.runs):
         lines.append("Nothing is watching.")
+    if truth.code:
+        lines += ["Code on the box", *_column([f"{each.run}  {'; '.join(each.says)}" for each in truth.code])]
     # A command stands alone on its line, however long: what is cut cannot be typed.
     return [*lines, "Next", f"  {truth.next.command}", *_column((truth.next.says,), indent=6)]
 
@@ -120,9 +135,18 @@ def document(truth: Truth) -> dict[str, Any]:
         "runs": [*content["runs"], *unasked],
         "believed_and_wrong": list(truth.believed_and_wrong),
         "armed": list(truth.armed),
+        "code": [
+            {"run": each.run, "id": each.run_id, "changed": each.changed, "untrusted_says": list(each.says)}
+            for each in truth.code
+        ],
         "next": [truth.next.command],
         "next_says": truth.next.says,
     }
+
+
+def may_resume(verdict: Verdict) -> bool:
+    """Whether the next command for a run in this state is to start it again."""
+    return next(step for healths, step in STEPS if verdict.health in healths) == "resume"
 
 
 def _urgency(standing: Standing) -> tuple[int, int, str]:

@@ -69,8 +69,11 @@ def resets(connection: socket.socket) -> None:
     connection.close()
 
 
-def relays(port: int, after_bytes: int, then: str) -> Behaviour:
-    """A way to the real box that lets `after_bytes` of its answer through, then stops or cuts."""
+def relays(port: int, after_bytes: int, then: str, count: list[int] | None = None) -> Behaviour:
+    """A way to the real box that lets `after_bytes` of its answer through, then stops or cuts.
+
+    What has passed is added to the first item of `count`.
+    """
 
     def behave(connection: socket.socket) -> None:
         with socket.create_connection(("127.0.0.1", port)) as inner:
@@ -87,6 +90,8 @@ def relays(port: int, after_bytes: int, then: str) -> Behaviour:
             while left and (got := inner.recv(min(left, 4096))):
                 connection.sendall(got)
                 left -= len(got)
+                if count is not None:
+                    count[0] += len(got)
             if then == "cut":
                 connection.shutdown(socket.SHUT_RDWR)
             upward.join(20)

@@ -10,7 +10,7 @@ from pathlib import Path
 from waiting import wait_until
 
 from fleet.errors import LinkTimeout
-from fleet.link.base import PROBE_MAX_BYTES, Reply, command, packed
+from fleet.link.base import COMMAND, PROBE_MAX_BYTES, Reply, packed
 from fleet.link.local import LocalLink
 from fleet.model.probe import Cause, Unreachable
 
@@ -139,7 +139,7 @@ class KilledLink:
 
     def run(self, script, request, *, limit_s, max_bytes=PROBE_MAX_BYTES):  # noqa: ARG002
         process = subprocess.Popen(
-            ["/bin/sh", "-c", command(limit_s)],
+            ["/bin/sh", "-c", COMMAND],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -148,7 +148,7 @@ class KilledLink:
         )
         deadline = time.monotonic() + self._after_s
         try:
-            process.stdin.write(packed(script, request))
+            process.stdin.write(packed(script, request, limit_s))
             process.stdin.close()
         except BrokenPipeError:
             pass

@@ -38,7 +38,7 @@ def rewrite(
     if not changed:
         return
     pages = {run.run_id: _page(place, ledger, run, settled.verdicts) for run in changed}
-    _index(place, ledger)
+    write_index(place, ledger)
     deadline = clock.monotonic() + limit_s
     for name, box in boxes_of(changed, place.spec).items():
         mine = [run for run in changed if run.box.name == name]
@@ -88,7 +88,8 @@ def _page(place: Here, ledger: Ledger, run: Run, verdicts: Sequence[Verdict]) ->
     return text
 
 
-def _index(place: Here, ledger: Ledger) -> None:
+def write_index(place: Here, ledger: Ledger) -> None:
+    """The page that lists every run that is watched, written anew."""
     from handbook import render, store  # noqa: PLC0415 - as above
 
     verdicts = ledger.ticks.verdicts()

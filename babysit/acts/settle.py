@@ -5,13 +5,15 @@ decided in one place and each piece of news is told once.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import msgspec
 from msgspec import Struct
 
 from babysit.acts.here import Here
+from babysit.acts.loose_ends import answered
 from fleet import clock
-from fleet.errors import DeliveryError
+from fleet.errors import DeliveryError, LedgerDamaged, LedgerError
 from fleet.ledger.ledger import Ledger
 from fleet.ledger.lock import kernel_lock
 from fleet.ledger.rows import Event, TickRecord
@@ -27,18 +29,22 @@ _COMMIT_WAIT_S = 10.0
 
 
 class Settled(Struct, frozen=True):
-    """What one look led to. `changed` are run ids whose row of the table is another one than before."""
+    """What one look led to. `changed` are run ids whose row of the table is another one than before.
+
+    `unkept` is why none of it could be committed, None when it was; `cursor` is the last tick's then.
+    """
 
     verdicts: tuple[Verdict, ...]
     changed: frozenset[str]
     cursor: int
     exit_code: int
+    unkept: LedgerError | None = None
 
 
 def histories_of(ledger: Ledger) -> dict[str, History]:
     """What is remembered of each run, by run id."""
     kept = ledger.ticks.histories()
-    return {run_id: msgspec.json.decode(content, type=History) for run_id, content in kept.items()}
+    return {run_id: ledger.decode(content, History) for run_id, content in kept.items()}
 
 
 def settle(
@@ -49,10 +55,12 @@ def settle(
     origin: str,
     began: float,
     kept: Sequence[Verdict] = (),
+    anyway: bool = False,
 ) -> Settled:
     """Judge each run by its probe and commit all of it as one; `kept` verdicts are reported as they are.
 
-    `began` is when the look began, host time. Raises LedgerError, or Busy after ten seconds.
+    `began` is when the look began, host time. With `anyway` a disk that takes nothing is said in `unkept`.
+    Raises LedgerError, or Busy after ten seconds.
     """
     now = clock.now()
     with kernel_lock(place.folder / "settle.lock", what="another babysit", at=now, wait_s=_COMMIT_WAIT_S):
@@ -64,29 +72,45 @@ def settle(
             verdict = decide(run, probe, folded, now)
             histories[run.run_id] = folded
             verdicts.append(_since(verdict, before.get(run.run_id), now))
-        old = msgspec.json.decode(ledger.ticks.incidents() or b"[]", type=tuple[Incident, ...])
-        opened, tells = incidents(old, verdicts, now, _PAGE_REPEAT_S)
+        old = ledger.decode(ledger.ticks.incidents() or b"[]", tuple[Incident, ...])
+        # What was disarmed while we looked is still judged for who asked, but nobody is told any more.
+        quiet = ledger.runs.disarmed()
+        watched = [verdict for verdict in verdicts if verdict.run_id not in quiet]
+        opened, tells = incidents(old, watched, now, _PAGE_REPEAT_S)
         every = (*verdicts, *kept)
         code = tick_exit(every)
-        cursor = ledger.ticks.commit(
-            TickRecord(
-                at=now,
-                took_s=now - began,
-                origin=origin,
-                exit_code=code,
-                verdicts=tuple(verdicts),
-                histories={
-                    run_id: msgspec.json.encode(histories[run_id])
-                    for run_id in (run.run_id for run, _ in seen)
-                },
-                incidents=msgspec.json.encode(opened),
-                events=tuple(_event(tell, now) for tell in tells),
-                # Called where no spec lies, or a broken one: whoever was to be told yesterday still is.
-                targets=tuple(place.spec.targets.values()) if place.spec.path else None,
-            )
+        record = TickRecord(
+            at=now,
+            took_s=now - began,
+            origin=origin,
+            exit_code=code,
+            verdicts=tuple(verdicts),
+            histories={
+                run_id: msgspec.json.encode(histories[run_id]) for run_id in (run.run_id for run, _ in seen)
+            },
+            incidents=msgspec.json.encode(opened),
+            events=tuple(_event(tell, now) for tell in tells),
+            # Called where no spec lies, or a broken one: whoever was to be told yesterday still is.
+            targets=tuple(place.spec.targets.values()) if place.spec.path else None,
         )
+        cursor, unkept = _committed(ledger, record, anyway=anyway)
+        if unkept is None:
+            with suppress(LedgerError):  # the look is kept; the next one asks again
+                answered(ledger, seen, now)
     changed = frozenset(v.run_id for v in verdicts if _row(before, v.run_id) != (v.row, v.attempt))
-    return Settled(every, changed, cursor, code)
+    return Settled(every, changed, cursor, code, unkept)
+
+
+def _committed(ledger: Ledger, record: TickRecord, *, anyway: bool) -> tuple[int, LedgerError | None]:
+    try:
+        return ledger.ticks.commit(record), None
+    except LedgerDamaged:
+        raise
+    except LedgerError as error:
+        if not anyway:
+            raise
+        last = next(iter(ledger.ticks.seen(limit=1)), None)
+        return last.id if last else 0, error
 
 
 def hand_on(place: Here, ledger: Ledger) -> None:
@@ -96,7 +120,8 @@ def hand_on(place: Here, ledger: Ledger) -> None:
         return
     from fleet.notices.courier import start_detached  # noqa: PLC0415 - a quiet tick needs no courier
 
-    start_detached(place.folder)
+    with suppress(DeliveryError):  # it stays due: the next look starts one
+        start_detached(place.folder)
 
 
 def undelivered(ledger: Ledger) -> tuple[DeliveryError, ...]:

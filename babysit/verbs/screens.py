@@ -5,13 +5,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from babysit.acts.arm import Armed
+from babysit.acts.rehearse import Rehearsal
+from fleet.arming.code import code_remarks, code_says
 from fleet.arming.preflight import BoxReport
 from fleet.arming.start import Launched
-from fleet.model.run import Run
+from fleet.model.run import Code, Run
 from fleet.model.spec import BoxSpec
 from fleet.model.verdict import Health
 from fleet.text.say import size
-from fleet.text.untrusted import render_untrusted
+from fleet.text.untrusted import decode, render_untrusted
 from patrol import report
 
 _WIDTH = 80
@@ -33,6 +35,8 @@ def step_line(box: BoxSpec, name: str, facts: Any) -> Iterator[str]:
             yield from _row("chain", f"{stages}   {run.chain}")
         case "verify", Launched() as launched:
             yield from _row("start", _start(launched))
+        case "handbook", Run(code=Code() as code):
+            yield from _code(code)
 
 
 def _row(label: str, text: str) -> list[str]:
@@ -45,6 +49,12 @@ def _row(label: str, text: str) -> list[str]:
         break_long_words=False,
         break_on_hyphens=False,
     )
+
+
+def _code(code: Code) -> Iterator[str]:
+    yield from _row("code", code_says(code))
+    for remark in code_remarks(code):
+        yield from _row("note", remark)
 
 
 def _start(launched: Launched) -> str:
@@ -73,6 +83,8 @@ def _box(seen: BoxReport) -> str:
 def armed_lines(done: Armed) -> Iterator[str]:
     """The end of an arm: what is true, and the three commands one needs next."""
     run, verdict = done.run, done.verdict
+    if done.news is not None and done.news.changed:
+        yield from _row("code", f"not as it began: {'; '.join(done.news.says)}")
     if verdict.health in (Health.RUNNING, Health.STARTING, Health.SLOW):
         started = "is running" if done.launched else "was running already"
         yield f"\n{run.run_id} {started} on {run.box.name}."
@@ -101,5 +113,67 @@ def armed_document(done: Armed) -> dict[str, Any]:
         "detach": done.launched.detach if done.launched else None,
         "health": done.verdict.health,
         "attempt": done.verdict.attempt,
+        "code": _code_document(done.run.code),
+        "untrusted_code_changes": list(done.news.says) if done.news and done.news.changed else [],
         "next": list(done.verdict.next) or [f"babysit watch {done.run.box.name} {done.run.name}"],
+    }
+
+
+def _code_document(code: Code | None) -> dict[str, Any] | None:
+    """What is known of the code that the newest attempt runs; names of files may be the box's."""
+    if code is None:
+        return None
+    return {
+        "attempt": code.attempt,
+        "git": code.commit,
+        "dirty": code.dirty,
+        "hasher": code.hasher,
+        "untrusted_files": [
+            {"path": file.path, "digest": file.digest, "why": file.why} for file in code.files
+        ],
+        "left_out": code.left_out,
+    }
+
+
+def rehearsed_lines(found: Rehearsal) -> Iterator[str]:
+    """What an arm would do: the facts in rows, then every file as it would be placed, to the letter."""
+    run, box = found.run, found.run.box.name
+    yield f"Dry run: nothing is written or started, neither here nor on {box}."
+    yield from _row("box", _box(found.report))
+    for warning in found.warnings:
+        yield from _row("note", warning)
+    if found.report.code is not None:
+        yield from _code(found.report.code)
+    yield render_untrusted(f"remote  {found.remote_command}")
+    if not found.files:
+        yield from _row("run", f"{run.run_id} has the name, with this very job: nothing would be placed")
+        yield render_untrusted(f"start   {found.start}   (the box says `already-so` if it ever began)")
+        return
+    sent = "already there" if found.sends is None else f"{size(found.sends)}, would be sent"
+    yield render_untrusted(f"tool    {found.tool}   ({sent})")
+    yield render_untrusted(f"folder  {found.folder}   (its id is drawn anew each time)")
+    how = f"in tmux session babysit-{run.run_id}" if found.report.tmux else "detached by setsid"
+    yield render_untrusted(f"start   {found.start}   ({how})")
+    for path, content in found.files.items():
+        yield f"==> {path} <=="
+        yield from map(render_untrusted, decode(content).splitlines())
+
+
+def rehearsed_document(found: Rehearsal) -> dict[str, Any]:
+    """The same for programs, schema babysit.arm/1; `files` are empty where nothing would be placed."""
+    return {
+        "schema": "babysit.arm/1",
+        "ok": True,
+        "exit_code": 0,
+        "dry_run": True,
+        "run": found.run.name,
+        "id": found.run.run_id,
+        "box": found.run.box.name,
+        "started": False,
+        "remote_command": found.remote_command,
+        "untrusted_folder": found.folder,
+        "untrusted_start": found.start,
+        "untrusted_files": {path: decode(content) for path, content in found.files.items()},
+        "code": _code_document(found.report.code),
+        "next": [f"babysit arm {found.run.box.name} {found.run.name}"],
     }

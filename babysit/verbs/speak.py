@@ -47,7 +47,7 @@ def error(caught: BabysitError, *, as_json: bool) -> int:
     note(render_untrusted(f"babysit: {where}{caught.what}"))
     for problem in caught.problems if isinstance(caught, SpecError) else ():
         note(f"  {render_untrusted(problem)}")
-    for text in caught.hint.splitlines():
+    for text in (*caught.hint.splitlines(), *caught.untrusted):
         note(render_untrusted(text))
     for command in caught.next:
         note(f"next: {render_untrusted(command)}")
@@ -68,6 +68,8 @@ def error_document(caught: BabysitError) -> dict[str, Any]:
     }
     if caught.hint:
         shaped["hint"] = caught.hint
+    if caught.untrusted:
+        shaped["untrusted_lines"] = [render_untrusted(text) for text in caught.untrusted]
     if isinstance(caught, SpecError):
         shaped["problems"] = list(caught.problems)
     return shaped

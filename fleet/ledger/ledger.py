@@ -2,13 +2,18 @@
 
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
+from fleet.ledger.away import Away
 from fleet.ledger.boxes import Boxes, Pins, Waiters
 from fleet.ledger.outbox import Outbox
+from fleet.ledger.patrollers import Patrollers
 from fleet.ledger.runs import Intents, Runs
 from fleet.ledger.store import Store, open_store
 from fleet.ledger.ticks import Ticks
+from fleet.ledger.upkeep import Upkeep
+
+T = TypeVar("T")
 
 
 class Ledger:
@@ -23,6 +28,9 @@ class Ledger:
         self.ticks = Ticks(store)
         self.outbox = Outbox(store)
         self.waiters = Waiters(store)
+        self.away = Away(store)
+        self.upkeep = Upkeep(store)
+        self.patrollers = Patrollers(store)
 
     @classmethod
     def open(cls, folder: Path, *, write: bool) -> Self:
@@ -31,6 +39,10 @@ class Ledger:
         Raises LedgerError when the file is no ledger, or was written by a newer babysit and we want to write.
         """
         return cls(open_store(folder, write=write))
+
+    def decode(self, content: bytes, kind: type[T]) -> T:
+        """The value in JSON that is kept for others. Raises LedgerDamaged when it is none of that kind."""
+        return self._store.decode(content, kind)
 
     def close(self) -> None:
         """Give the file back. Safe to call twice."""

@@ -3,6 +3,7 @@
 from random import Random
 from typing import Any
 
+from fleet.errors import LedgerError
 from fleet.ledger.rows import Event, OutboxRow
 from fleet.ledger.store import Store
 from fleet.model.verdict import Severity
@@ -113,4 +114,7 @@ def _row(values: tuple[Any, ...]) -> OutboxRow:
 
 def _event(values: tuple[Any, ...]) -> Event:
     event_id, run_id, kind, severity, at, title, body = values
+    if severity not in set(Severity):
+        says = f"event {event_id} has a severity that is none of ours: {severity!r}"
+        raise LedgerError(says, hint="a newer babysit may have written it", next=("babysit check",))
     return Event(event_id, run_id, kind, Severity(severity), at, title, body)

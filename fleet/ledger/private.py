@@ -13,15 +13,20 @@ _OTHERS_MAY_WRITE = 0o022
 def private_folder(folder: Path) -> None:
     """Make `folder` and the missing ones above it, each 0700; one that is there must be ours.
 
-    Raises LedgerError when it cannot be made, belongs to someone else or can be written by others.
+    Raises LedgerError when it cannot be made, is a link, belongs to someone else or can be written by others.
     """
     try:
-        found = folder.stat()
+        found = folder.lstat()
     except FileNotFoundError:
         _make(folder)
         return
     except OSError as error:
         raise LedgerError(f"cannot look at {folder}: {error.strerror}", where=str(folder)) from None
+    if stat.S_ISLNK(found.st_mode):
+        # Whoever may change the link decides what we believe; and it may have been put there before us.
+        says = f"{folder} is a symbolic link"
+        hint = f"BABYSIT_STATE={sh(str(folder.resolve()))} names the folder itself"
+        raise LedgerError(says, where=str(folder), hint=hint, next=(f"ls -ld {sh(str(folder))}",))
     if not stat.S_ISDIR(found.st_mode):
         raise LedgerError(f"{folder} is no folder", where=str(folder), next=(f"ls -ld {sh(str(folder))}",))
     if found.st_uid != os.geteuid() or found.st_mode & _OTHERS_MAY_WRITE:
@@ -38,6 +43,19 @@ def _make(folder: Path) -> None:
         except OSError as error:
             hint = "BABYSIT_STATE=FOLDER names another place"
             raise LedgerError(f"cannot make {each}: {error.strerror}", where=str(each), hint=hint) from None
+
+
+def tighten(path: Path) -> None:
+    """Only its owner may read, write or enter `path` from now on; a link is left as it is.
+
+    Raises LedgerError.
+    """
+    try:
+        mode = path.lstat().st_mode
+        if not stat.S_ISLNK(mode):
+            path.chmod(stat.S_IMODE(mode) & 0o700)
+    except OSError as error:
+        raise LedgerError(f"cannot protect {path}: {error.strerror}", where=str(path)) from None
 
 
 def private_file(path: Path) -> None:

@@ -97,3 +97,17 @@ class Waiter(Struct, frozen=True):
     identity: str
     deadline: float
     at: float
+
+
+class Patroller(Struct, frozen=True):
+    """One process that patrols every `every_s` seconds, proven by `identity`.
+
+    `skipped` counts its firings that did not become a tick.
+    """
+
+    id: int
+    identity: str
+    every_s: float
+    at: float
+    next_at: float
+    skipped: int

@@ -1,5 +1,7 @@
 """Runs, and the effects on them that were written down before they were tried."""
 
+from collections.abc import Iterable
+
 from fleet.ledger.rows import Intent
 from fleet.ledger.store import Store, encode
 from fleet.model.run import Run
@@ -38,6 +40,19 @@ class Runs:
         )
         return self._store.decode(found[0][0], Run) if found else None
 
+    def disarm(self, runs: Iterable[Run], incidents: bytes) -> None:
+        """Keep `runs` as they are given and `incidents` as the ones still open: both, or neither."""
+        with self._store.transaction():
+            for run in runs:
+                self.put(run)
+            self._store.change("INSERT OR REPLACE INTO incidents (id, content) VALUES (1, ?)", incidents)
+
+    def disarmed(self) -> frozenset[str]:
+        """The ids of the runs that nothing shall watch any more."""
+        return frozenset(
+            run_id for (run_id,) in self._store.rows("SELECT run_id FROM run WHERE disarmed_at IS NOT NULL")
+        )
+
     def all(self, *, current: bool = True) -> tuple[Run, ...]:
         """Every run, oldest first; `current` leaves out the superseded and the disarmed."""
         found = self._store.rows(
@@ -67,6 +82,27 @@ class Intents:
             outcome,
             at,
             intent_id,
+        )
+
+    def let_go(self, at: float) -> None:
+        """Close what was cut short here and of which this ledger itself knows what came.
+
+        An arming without a run: nothing, told until the same was armed again or a day is over. A disarming:
+        what the run says.
+        """
+        self._store.change(
+            "UPDATE intent SET done_at = ?1, outcome = CASE WHEN run_id IN"
+            " (SELECT run_id FROM run WHERE disarmed_at IS NOT NULL) THEN 'disarmed'"
+            " ELSE 'cut short before it was disarmed' END"
+            " WHERE outcome IS NULL AND kind = 'disarm' AND at < ?1 - 300",
+            at,
+        )
+        self._store.change(
+            "UPDATE intent SET outcome = 'cut short before anything was placed', done_at = ?1"
+            " WHERE outcome IS NULL AND kind = 'arm' AND run_id NOT IN (SELECT run_id FROM run)"
+            " AND (at < ?1 - 86400 OR EXISTS (SELECT 1 FROM intent AS later WHERE later.id > intent.id"
+            " AND later.kind = 'arm' AND later.text = intent.text AND later.outcome IS NOT NULL))",
+            at,
         )
 
     def open(self, run_id: str | None = None) -> tuple[Intent, ...]:

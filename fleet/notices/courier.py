@@ -54,19 +54,23 @@ def start_detached(folder: Path, *, limit_s: float = LIMIT_S, stays_s: float = S
     """Start a courier for the ledger in `folder` that outlives us; returns its pid, within milliseconds.
 
     Where one is at it already, the new one leaves by itself.
+    Raises DeliveryError when this machine can start none.
     """
     # sh puts it into the background and ends: the courier is nobody's child here, so no tick has to reap it.
     words = [sys.executable, "-I", "-m", "fleet.notices.courier", str(folder), str(limit_s), str(stays_s)]
-    started = subprocess.run(
-        ["/bin/sh", "-c", '"$@" >/dev/null 2>&1 & echo $!', "sh", *words],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        cwd="/",
-        check=True,
-    )
-    return int(started.stdout)
+    try:
+        started = subprocess.run(
+            ["/bin/sh", "-c", '"$@" >/dev/null 2>&1 & echo $!', "sh", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
+            check=True,
+        )
+        return int(started.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        raise DeliveryError(f"no courier could be started: {error}", where=str(folder)) from None
 
 
 def deliver_due(
@@ -114,7 +118,7 @@ def _try(row: OutboxRow, resolve: Callable[[str], str], limit_s: float) -> Recei
     body = row.event.body
     if row.tries > 1:
         body += f"\ntry {row.tries}: if you have seen this event id before, it is the same news"
-    return _send(
+    return carry(
         Parcel(
             url=url,
             title=redact(row.event.title),
@@ -126,16 +130,12 @@ def _try(row: OutboxRow, resolve: Callable[[str], str], limit_s: float) -> Recei
     )
 
 
-def _send(parcel: Parcel) -> Receipt:
-    child = subprocess.Popen(
-        [sys.executable, "-I", "-m", "fleet.notices.send"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        # NETRC: a login of the user's for the same host is none of a receiver's business.
-        env={name: os.environ[name] for name in _PASSED_ON if name in os.environ} | {"NETRC": os.devnull},
-    )
+def carry(parcel: Parcel) -> Receipt:
+    """How one try went, by a child that is killed at the parcel's limit. Never raises for a receiver."""
+    try:
+        child = _sender()
+    except OSError as error:
+        return Receipt(ok=False, status="failed", says=f"no sender could be started: {error.strerror}")
     try:
         answer, _ = child.communicate(msgspec.json.encode(parcel), timeout=parcel.limit_s)
     except subprocess.TimeoutExpired:
@@ -152,6 +152,18 @@ def _send(parcel: Parcel) -> Receipt:
         return Receipt(
             ok=False, status="failed", says=f"the sender ended without a word (exit {child.returncode})"
         )
+
+
+def _sender() -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, "-I", "-m", "fleet.notices.send"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        # NETRC: a login of the user's for the same host is none of a receiver's business.
+        env={name: os.environ[name] for name in _PASSED_ON if name in os.environ} | {"NETRC": os.devnull},
+    )
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ class Parcel(Struct, frozen=True):
     """One notice for one receiver. `url` is the secret itself: it goes by standard input and nowhere else.
 
     `type` is info, success, warning or failure. After `limit_s` seconds the child ends itself.
+    `only_check`: see whether a service takes the URL, and send nothing.
     """
 
     url: str
@@ -15,10 +16,14 @@ class Parcel(Struct, frozen=True):
     type: str
     event: str
     limit_s: float
+    only_check: bool = False
 
 
 class Receipt(Struct, frozen=True):
-    """How it went. `status` is sent, bad-url or failed; `says` is a line for a person, free of secrets."""
+    """How it went. `status` is sent, fits (only checked), bad-url or failed.
+
+    `says` is a line for a person, free of secrets.
+    """
 
     ok: bool
     status: str

@@ -9,12 +9,22 @@ from typing import Any
 import msgspec
 
 from fleet.errors import SpecError
-from fleet.model.spec import NAME_PATTERN, BoxSpec, RunSpec, Spec, Stage, TargetSpec
+from fleet.model.spec import (
+    CHECKPOINT_SIGNALS,
+    NAME_PATTERN,
+    SIGNAL_PREFIX,
+    BoxSpec,
+    RunSpec,
+    Spec,
+    Stage,
+    TargetSpec,
+)
 
 SECTIONS: dict[str, type[msgspec.Struct]] = {"box": BoxSpec, "run": RunSpec, "notify": TargetSpec}
 NAME_RULE = "letters, digits, dot, dash, underscore; a letter or digit first; at most 64"
 _HOST = re.compile(r"[A-Za-z0-9_\[][^\s\x00-\x1f\x7f]*")
-_SECTION_LINE = re.compile(r"""^[ \t]*\[(box|run|notify)\.["']?([^\]"'.]+)["']?\]""", re.MULTILINE)
+_QUOTES = "\"'"
+_SECTION_LINE = re.compile(r"""^[ \t]*\[(box|run|notify)\.("[^"]+"|'[^']+'|[^\]"'.]+)\]""", re.MULTILINE)
 
 
 def decode(text: str, path: str) -> Spec:
@@ -43,7 +53,8 @@ def decode(text: str, path: str) -> Spec:
     problems += _across(found["run"])
     if problems:
         raise SpecError(f"{path} has {len(problems)} mistake(s)", where=path, problems=tuple(problems))
-    lines = {f"{m[1]}.{m[2]}": text.count("\n", 0, m.start()) + 1 for m in _SECTION_LINE.finditer(text)}
+    found_at = _SECTION_LINE.finditer(text)
+    lines = {f"{m[1]}.{m[2].strip(_QUOTES)}": text.count("\n", 0, m.start()) + 1 for m in found_at}
     return Spec(path, found["box"], found["run"], found["notify"], lines)
 
 
@@ -114,15 +125,32 @@ def _within(shape: type[msgspec.Struct], path: str, values: dict[str, Any]) -> I
         yield f"{path}.host: {values['host']!r} is no host name (no spaces, no leading dash)"
     if shape is Stage and not str(values.get("command", "x")).strip():
         yield f"{path}.command: is empty"
-    for key in ("cwd", "state_dir", "lock_dir", "command"):
-        if "\0" in str(values.get(key, "")) or (key != "command" and "\n" in str(values.get(key, ""))):
+    for key in ("cwd", "state_dir", "lock_dir", "command", "checkpoint"):
+        value = str(values.get(key, ""))
+        if "\0" in value or (key not in ("command", "checkpoint") and "\n" in value):
             yield f"{path}.{key}: holds a character that no path or command can hold"
     kind, _, file = str(values.get("url", "")).partition(":")
     if kind == "file" and not file.startswith(("/", "~/")):
         yield f"{path}.url: the file's path must be absolute or begin with ~/ (a tick may run in any folder)"
+    yield from _checkpoint(path, values)
     for key in ("artifacts", "results", "heartbeat", "code"):
         if any("\n" in item or "\0" in item or not item for item in values.get(key, ())):
             yield f"{path}.{key}: an entry is empty or holds a line break"
+
+
+def _checkpoint(path: str, values: dict[str, Any]) -> Iterator[str]:
+    checkpoint = values.get("checkpoint")
+    if checkpoint is None:
+        return
+    if not checkpoint.strip():
+        yield f"{path}.checkpoint: is empty"
+    kind, _, name = checkpoint.partition(":")
+    if f"{kind}:" != SIGNAL_PREFIX:
+        return
+    if name not in CHECKPOINT_SIGNALS:
+        yield f"{path}.checkpoint: {name!r} is no signal for it (known: {', '.join(CHECKPOINT_SIGNALS)})"
+    if not values.get("artifacts"):
+        yield f"{path}.artifacts: missing; what a signal saves is seen by a file that changes"
 
 
 def _across(runs: Mapping[str, RunSpec]) -> Iterator[str]:
@@ -142,7 +170,7 @@ def _said(error: msgspec.ValidationError, key: str) -> str:
 
 _HINTS = {
     "stages": ' (hint: [[run.NAME.stages]] with name = "train" and command = "python train.py")',
-    "url": ' (hint: a reference, "env:NAME", "file:PATH" or "cmd:PROGRAM"; the address itself never stands here)',
+    "url": ' (hint: a reference, "env:NAME", "file:PATH", "cmd:PROGRAM"; never the address itself)',
     "command": " (hint: the line you would type on the box)",
 }
 

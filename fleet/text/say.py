@@ -35,4 +35,4 @@ def size(count: float) -> str:
 
 def plural(count: int, word: str) -> str:
     """`1 run`, `3 runs`, `2 processes`."""
-    return f"{count} {word}" if count == 1 else f"{count} {word}{'es' if word.endswith('s') else 's'}"
+    return f"{count} {word}" if count == 1 else f"{count} {word}{'es' if word.endswith(('s', 'x')) else 's'}"

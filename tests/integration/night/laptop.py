@@ -29,7 +29,9 @@ class Done(subprocess.CompletedProcess[str]):
 
 
 class Laptop:
-    """`run(...)` calls babysit with this laptop's HOME and nothing of ours."""
+    """`run(...)` calls babysit with this laptop's HOME and nothing of ours; `program` may be another copy."""
+
+    program: tuple[str | Path, ...] = (BABYSIT,)
 
     def __init__(self, home: Path, boxes: tuple[Box | PlainBox, ...], *, known: bool = True) -> None:
         self.home = home
@@ -46,7 +48,7 @@ class Laptop:
 
     def start(self, *words: str, **env: str) -> subprocess.Popen[str]:
         child = subprocess.Popen(
-            [BABYSIT, *words],
+            [*self.program, *words],
             env={**self.env, **env},
             cwd=self.home,
             stdin=subprocess.DEVNULL,

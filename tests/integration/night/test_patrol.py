@@ -95,7 +95,8 @@ def test_a_box_that_is_away_says_nothing_about_the_job(laptop, job):  # R12 R14 
     screen = laptop.run("patrol", "--once").stdout
     assert "last seen" in screen and "console" in screen
     job.box.raise_sshd()
-    assert laptop.health("train") == "running"
+    found = laptop.run("patrol", "--once", "--now", "--json").json
+    assert found["runs"][0]["health"] == "running"
     job.release()
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fleet import clock
-from fleet.link.base import PROBE_MAX_BYTES, packed
+from fleet.link.base import _BOOT, PROBE_MAX_BYTES, packed
 from fleet.link.local import LocalLink
 from fleet.model.run import Run
 from fleet.model.spec import BoxSpec, RunSpec, Stage
@@ -167,10 +167,9 @@ def answer(
     if path:
         env["PATH"] = path
     began = clock.monotonic()
-    boot = """IFS= read -r n && s=$(dd ibs=1 count="$n" 2>/dev/null) && eval "$s\""""
     done = subprocess.run(
-        [str(shutil.which(SHELLS[interpreter][0])), *SHELLS[interpreter][1:], "-c", boot],
-        input=packed(box_script(*SCRIPT), request(token, pairs)),
+        [str(shutil.which(SHELLS[interpreter][0])), *SHELLS[interpreter][1:], "-c", _BOOT],
+        input=packed(box_script(*SCRIPT), request(token, pairs), limit_s).partition(b"\n")[2],
         capture_output=True,
         timeout=limit_s,
         env=env,

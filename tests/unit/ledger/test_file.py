@@ -74,6 +74,15 @@ def test_a_folder_that_others_may_write_is_refused(tmp_path):  # S36 S41
     assert _mode(folder) == 0o777
 
 
+def test_a_symlink_in_place_of_the_folder_is_refused(tmp_path):  # S36 S41
+    (tmp_path / "real").mkdir(mode=0o700)
+    (tmp_path / "state").symlink_to("real")
+    with pytest.raises(LedgerError, match="is a symbolic link") as caught:
+        Ledger.open(tmp_path / "state", write=True)
+    assert caught.value.hint == f"BABYSIT_STATE={tmp_path}/real names the folder itself"
+    assert list((tmp_path / "real").iterdir()) == []
+
+
 def test_a_symlink_in_place_of_the_file_is_not_followed(tmp_path):  # S37
     folder, victim = tmp_path / "state", tmp_path / "victim"
     folder.mkdir(mode=0o700)
@@ -99,7 +108,7 @@ def test_a_file_that_is_no_ledger_is_said_and_left_alone(tmp_path, content, writ
     ):
         ledger.runs.all()
     assert caught.value.where == str(path)
-    assert caught.value.next == (f"mv {path} {path}.broken && babysit patrol --once",)
+    assert caught.value.next == ("babysit check --repair",)
     assert path.read_bytes() == content
 
 
@@ -197,11 +206,16 @@ def test_migrations_run_in_order_each_wholly_or_not_at_all(tmp_path):
     connection.close()
 
 
-@pytest.mark.parametrize("write", [False, True])
-def test_a_ledger_of_the_first_format_still_loads(tmp_path, write):
-    connection = sqlite3.connect(tmp_path / "ledger.db")
-    connection.executescript((DATA / "ledger-v1.sql").read_text())
+def _frozen(folder, number):
+    connection = sqlite3.connect(folder / "ledger.db")
+    connection.executescript((DATA / f"ledger-v{number}.sql").read_text())
     connection.close()
+
+
+@pytest.mark.parametrize("write", [False, True])
+@pytest.mark.parametrize("number", range(1, schema.VERSION))
+def test_a_ledger_of_every_format_there_was_still_loads(tmp_path, number, write):  # P8
+    _frozen(tmp_path, number)
     with Ledger.open(tmp_path, write=write) as ledger:
         assert ledger.runs.find("train") == a_run()
         assert ledger.ticks.verdicts()["eval-9d2k"].row == "R-STALL-2"
@@ -209,7 +223,34 @@ def test_a_ledger_of_the_first_format_still_loads(tmp_path, write):
         assert ledger.pins.find("gpu1").key_b64 == "AAAAnew"
         assert [pin.key_b64 for pin in ledger.pins.before("gpu1")] == ["AAAAold"]
         assert ledger.intents.open()[0].kind == "launch"
-        assert ledger._store.rows("PRAGMA user_version") == [(schema.VERSION,)]
+        assert ledger.waiters.all()[0].run_id == "train-k3f9"
+        assert ledger.upkeep.version() == schema.VERSION
+        assert ledger.upkeep.wrong_pages() == []
+    with sqlite3.connect(f"file:{tmp_path}/ledger.db?mode=ro", uri=True) as raw:
+        assert schema.version(raw) == (schema.VERSION if write else number), "a reader changes nothing"
+    raw.close()
+
+
+@pytest.mark.parametrize("number", range(1, schema.VERSION))
+def test_a_migrated_ledger_has_the_very_tables_of_a_new_one(tmp_path, number):
+    def columns(folder):
+        with Ledger.open(folder, write=True) as ledger:
+            return {
+                name: [row[1:] for row in ledger._store.rows(f"PRAGMA table_info({name})")]
+                for (name,) in ledger._store.rows("SELECT name FROM sqlite_master WHERE type = 'table'")
+            }
+
+    (tmp_path / "old").mkdir(mode=0o700)
+    _frozen(tmp_path / "old", number)
+    assert columns(tmp_path / "old") == columns(tmp_path / "new")
+
+
+def test_the_targets_of_format_2_are_still_told(tmp_path):  # P3
+    _frozen(tmp_path, 2)
+    with Ledger.open(tmp_path, write=True) as ledger:
+        ledger.ticks.commit(a_tick(an_event("ev-9"), targets=None))
+        assert {row.event.event_id for row in ledger.outbox.undelivered()} == {"ev-1", "ev-9"}
+        assert [row.origin for row in ledger.ticks.seen()] == ["cron", "hand", "cron"]
 
 
 def test_an_older_ledger_is_read_without_being_changed(tmp_path):

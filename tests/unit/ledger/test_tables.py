@@ -104,3 +104,27 @@ def test_a_row_that_cannot_be_read_is_said_with_its_file(ledger, tmp_path):
     with pytest.raises(LedgerError, match=r"ledger\.db holds a Run that cannot be read") as caught:
         ledger.runs.all()
     assert caught.value.where == str(tmp_path / "state" / "ledger.db")
+
+
+def test_a_disarmed_run_is_known_by_name_and_is_on_no_list(ledger):
+    kept, leaving = a_run("eval-k3f9"), a_run("train-k3f9")
+    for run in (kept, leaving):
+        ledger.runs.put(run)
+    gone = msgspec.structs.replace(leaving, disarmed_at=NOON)
+    ledger.runs.disarm([gone], b"[]")
+    assert ledger.runs.all() == (kept,) and ledger.runs.all(current=False) == (kept, gone)
+    assert ledger.runs.find("train") == gone
+    assert ledger.runs.disarmed() == {"train-k3f9"} and ledger.ticks.incidents() == b"[]"
+
+
+def test_runs_are_disarmed_with_their_incidents_or_not_at_all(ledger):
+    run = a_run()
+    ledger.runs.put(run)
+
+    def cut_short():
+        yield msgspec.structs.replace(run, disarmed_at=NOON)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ledger.runs.disarm(cut_short(), b"[]")
+    assert ledger.runs.all() == (run,) and ledger.ticks.incidents() is None

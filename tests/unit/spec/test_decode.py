@@ -56,6 +56,23 @@ MISTAKES = [
     ("[run.r]\ncwd = \"a\\nb\"\nstages = [{name='x', command='a'}]", "run.r.cwd: holds a character"),
     ("[run.r]\nartifacts = ['']\nstages = [{name='x', command='a'}]", "run.r.artifacts: an entry is empty"),
     ("[run.r]\nbox = '$(id)'\nstages = [{name='x', command='a'}]", "run.r.box: '$(id)' is no box name"),
+    ("[run.r]\ncheckpoint = ' '\nstages = [{name='x', command='a'}]", "run.r.checkpoint: is empty"),
+    (
+        "[run.r]\ncheckpoint = \"a\\u0000\"\nstages = [{name='x', command='a'}]",
+        "run.r.checkpoint: holds a character",
+    ),
+    (
+        "[run.r]\nartifacts = ['a']\ncheckpoint = 'signal:KILL'\nstages = [{name='x', command='a'}]",
+        "run.r.checkpoint: 'KILL' is no signal for it (known: USR1",
+    ),
+    (
+        "[run.r]\ncheckpoint = 'signal:USR1'\nstages = [{name='x', command='a'}]",
+        "run.r.artifacts: missing; what a signal saves",
+    ),
+    (
+        "[run.r]\ncheckpoint_limit_s = 0\nstages = [{name='x', command='a'}]",
+        "run.r.checkpoint_limit_s: Expected `int` >= 1",
+    ),
     ("[notify.n]\nurl = 'https://hooks.example/secret'", "notify.n.url: Expected `str` matching regex"),
     ("[notify.n]\nurl = 'file:hook'", "notify.n.url: the file's path must be absolute"),
     ("box = 3", "box: write it as [box.NAME]"),
@@ -69,6 +86,11 @@ def test_a_whole_file_becomes_frozen_values():
     assert spec.runs["train"].stages[1].leftovers == "end"
     assert spec.targets["phone"].on == ("page",)
     assert spec.lines["run.train"] == 6
+
+
+def test_the_line_of_a_section_is_known_however_its_name_is_quoted():
+    text = "[box.plain]\n[box.\"with.dot\"]\n[box.'single.dot']\n"
+    assert decode(text, "x").lines == {"box.plain": 1, "box.with.dot": 2, "box.single.dot": 3}
 
 
 def test_a_box_without_a_host_is_an_alias_of_its_own_name():

@@ -1,6 +1,7 @@
 """Lines of a log that is followed: whatever pieces it comes in, in whatever amount."""
 
 import tracemalloc
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -37,7 +38,7 @@ def test_lines_and_what_is_left_of_them(case):
 )
 def test_the_pieces_do_not_matter(data, cuts):
     at = sorted({min(cut, len(data)) for cut in cuts} | {0, len(data)})
-    pieces = [data[start:stop] for start, stop in zip(at, at[1:], strict=False)]
+    pieces = [data[start:stop] for start, stop in pairwise(at)]
     one, many = Lines(), Lines()
     assert list(one.feed(data)) == [line for piece in pieces for line in many.feed(piece)]
     assert one.rest() == many.rest()

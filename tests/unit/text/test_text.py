@@ -232,3 +232,11 @@ def test_a_value_in_markdown_cannot_be_markup():  # S31 S33
         fill._environment("markdown").from_string("{{ v }} {{ v|code }}").render(v="[a](x) <b> `c` @everyone")
     )
     assert shown == "\\[a\\]\\(x\\) \\<b\\> \\`c\\` \\@everyone ``[a](x) <b> `c` @everyone``"
+
+
+@pytest.mark.parametrize(
+    ("count", "word", "said"),
+    [(1, "run", "1 run"), (3, "run", "3 runs"), (2, "process", "2 processes"), (2, "box", "2 boxes")],
+)
+def test_counts_have_their_plural(count, word, said):
+    assert say.plural(count, word) == said
