@@ -43,6 +43,8 @@ class BabysitError(Exception):
     code: ClassVar[str] = "BS-BUG"
     transient: ClassVar[bool] = False
     remedy: ClassVar[str] = "run the command again; if it fails again, report it with what it printed"
+    # Whether `what` and `hint` may repeat words of the box: documents then show them as untrusted.
+    quotes_box: bool = False
 
     def __init__(self, what: str, *, where: str = "", hint: str = "", next: tuple[str, ...] = ()) -> None:  # noqa: A002 - the JSON key users see
         super().__init__(what)
@@ -127,6 +129,7 @@ class BoxRefused(BabysitError):
 
     exit_code = 2
     code = "BS-BOX"
+    quotes_box = True
     remedy = "give the box what the message names (space, a lock tool, a local lock_dir), then arm again"
 
 
@@ -135,6 +138,7 @@ class ProbeUnreadable(BabysitError):
 
     exit_code = 12
     code = "BS-PROBE"
+    quotes_box = True
     remedy = "ask again: babysit patrol --once; if it stays, look by hand: ssh BOX true"
 
 

@@ -29,7 +29,8 @@ class HandbookFacts(Struct, frozen=True):
     `host` is what one connects to, `alias` what the owner's ssh_config calls it. `identity` is a path,
     `~/…` where it lies under the owner's home. `folder` is the run's folder on the box. `fingerprint`
     is that of the pinned host key, None when none is pinned yet. `verdict` is the newest one, None
-    before the first. `armed` are triggers as they were seen to fire; empty: nothing watches.
+    before the first. `armed` are triggers as they were seen to fire; empty: nothing watches. `way` is the
+    line of ssh_config that leads there over another machine, None where TCP does.
     """
 
     run_id: str
@@ -54,6 +55,7 @@ class HandbookFacts(Struct, frozen=True):
     superseded_by: str | None
     verdict: Verdict | None
     armed: tuple[str, ...]
+    way: str | None = None
 
 
 def facts(
@@ -67,6 +69,7 @@ def facts(
     fingerprint: str | None = None,
     verdict: Verdict | None = None,
     armed: tuple[str, ...] = (),
+    way: str | None = None,
 ) -> HandbookFacts:
     """The facts of one run. `host` to `identity` are the resolved address, `home` the owner's home folder.
 
@@ -106,6 +109,7 @@ def facts(
         superseded_by=run.superseded_by,
         verdict=verdict,
         armed=armed,
+        way=way,
     )
 
 

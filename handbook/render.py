@@ -56,6 +56,7 @@ def render(facts: HandbookFacts, now: float) -> str:
         last_line=_quoted(verdict.last_line if verdict else None),
         stages=[{"file": stage.file, "command": _tame(stage.command)} for stage in facts.stages],
         first=_tame(commands.adopt(facts)),
+        way=_tame(f"Host {facts.host}\n  {facts.way}") if facts.way else None,
         carry_on=commands.carry_on(facts.name),
         look=commands.look(facts.name),
         watch=commands.watch(facts.box, facts.name),

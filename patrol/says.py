@@ -5,6 +5,7 @@ import signal
 
 from fleet.model.probe import Cause, Disk
 from fleet.model.reading import Known
+from fleet.text.by_hand import by_hand
 from fleet.text.quote import sh
 from fleet.text.say import ago, duration, plural
 from patrol.case import Case
@@ -65,9 +66,7 @@ class Words:
     @property
     def ssh(self) -> str:
         """What to type after `ssh` to reach the box."""
-        spec = self._case.run.box
-        port = f"-p {spec.port} " if spec.port else ""
-        return port + sh(f"{spec.user}@{spec.host}" if spec.user else spec.host)
+        return by_hand(self._case.run.box).removeprefix("ssh ")
 
     @property
     def results(self) -> str:

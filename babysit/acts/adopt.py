@@ -14,6 +14,7 @@ from fleet.ledger.ledger import Ledger
 from fleet.link.hostkeys import HostKey
 from fleet.model.run import Run
 from fleet.model.spec import BoxSpec
+from fleet.text.by_hand import by_hand
 from fleet.text.quote import sh
 
 _LIMIT_S = 40.0
@@ -59,7 +60,7 @@ def adopt(place: Here, box: BoxSpec, name: str, fingerprint: str | None) -> Run:
         with link:
             found = read_run(link, state_dir=box.state_dir or "-", run_name_or_id=name, limit_s=_LIMIT_S)
             if found is None:
-                raise NotFound(f"no run {name!r} on {box.host}", where=name, next=(f"ssh {box.host}",))
+                raise NotFound(f"no run {name!r} on {box.host}", where=name, next=(by_hand(box),))
             run = run_of(found, box, armed_at=clock.now())
             box = _named(place, ledger, box, run, link.host_key)
             run = msgspec.structs.replace(run, box=box)

@@ -76,6 +76,7 @@ def facts_of(place: Here, ledger: Ledger, run: Run, verdict: Verdict | None) -> 
         fingerprint=shown,
         verdict=verdict,
         armed=armed.triggers(ledger, clock.now(), besides=os.getpid()),
+        way=address.way.option if address.way else None,
     )
 
 

@@ -95,6 +95,9 @@ def resume(place: Here, run: Run, *, grant: int = 0) -> Resumed:
             if grant:
                 allow(link, run, grant)
             launched = start(link, ledger, run, expect=proof.expect, state_dir=run.box.state_dir or "-")
+            if launched.word == "started" and run.disarmed_at is not None:
+                run = msgspec.structs.replace(run, disarmed_at=None)  # who starts a run wants it watched
+                ledger.runs.put(run)
             run = with_code(link, ledger, run, now, launched)
             seen = verified(link, ledger, run, launched)
             settled = settle(place, ledger, ((run, seen),), origin="resume", began=began)

@@ -18,6 +18,7 @@ from fleet.link.base import Link
 from fleet.model.probe import Attempt, Probe, Reachable, RunFacts
 from fleet.model.reading import Known
 from fleet.model.run import Code, Run
+from fleet.text.by_hand import by_hand
 
 _GRACE_S = 15
 CALL_S = 30.0
@@ -45,7 +46,7 @@ _REFUSALS: dict[str, tuple[type[BabysitError], str, tuple[str, ...]]] = {
     "unwritable": (
         BoxRefused,
         "the box cannot write its records ({text}); nothing was started",
-        ("ssh {box} df -h", "babysit resume {run}"),
+        ("{ssh} df -h", "babysit resume {run}"),
     ),
     "usage": (BabysitError, "the chain was called wrongly ({text})", ()),
 }
@@ -100,7 +101,7 @@ def refusal(launched: Launched, run: Run) -> BabysitError | None:
     if known is None:
         return None
     kind, sentence, commands = known
-    words = {"run": run.name, "box": run.box.name, "text": launched.text}
+    words = {"run": run.name, "box": run.box.name, "text": launched.text, "ssh": by_hand(run.box)}
     return kind(
         sentence.format_map(words),
         where=run.name,

@@ -66,10 +66,15 @@ def error_document(caught: BabysitError) -> dict[str, Any]:
         "what": caught.what,
         "next": list(caught.next),
     }
-    if caught.hint:
+    untrusted = caught.untrusted
+    if caught.quotes_box:
+        # What a program reads as ours is ours: the kind of error. The sentence repeats the box.
+        shaped["what"] = (type(caught).__doc__ or "").partition("\n")[0]
+        untrusted = (caught.what, *caught.hint.splitlines(), *untrusted)
+    elif caught.hint:
         shaped["hint"] = caught.hint
-    if caught.untrusted:
-        shaped["untrusted_lines"] = [render_untrusted(text) for text in caught.untrusted]
+    if untrusted:
+        shaped["untrusted_lines"] = [render_untrusted(text) for text in untrusted]
     if isinstance(caught, SpecError):
         shaped["problems"] = list(caught.problems)
     return shaped

@@ -85,7 +85,11 @@ def ask(
     if refused is not None:
         what, _, hint = refused.text.partition("\n")
         error_type = _MEANS.get(refused.status, ProbeUnreadable)
-        raise error_type(render_untrusted(what), where=where, hint=render_untrusted(hint.replace("\n", "; ")))
+        said = error_type(
+            render_untrusted(what), where=where, hint=render_untrusted(hint.replace("\n", "; "))
+        )
+        said.quotes_box = True
+        raise said
     return answer
 
 

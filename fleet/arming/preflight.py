@@ -156,7 +156,8 @@ def read_report(answer: Answer, *, host_now: float) -> BoxReport:
 
 def _shown(answer: Answer, name: str) -> str | None:
     word = answer.word(name)
-    return None if word is None else render_untrusted(word, _SHOWN_CHARS * (8 if name == "python" else 1))
+    shown = _SHOWN_CHARS * (8 if name == "python" else 1)
+    return None if word is None else render_untrusted(word.replace("\n", "; "), shown)
 
 
 def _folder(answer: Answer, name: str) -> str:

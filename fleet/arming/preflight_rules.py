@@ -9,6 +9,7 @@ from fleet.arming.preflight import BoxReport
 from fleet.errors import BoxRefused
 from fleet.model.spec import BoxSpec, RunSpec, Stage
 from fleet.text import quote, say
+from fleet.text.by_hand import by_hand
 from fleet.text.untrusted import render_untrusted
 
 FREE_BYTES_MIN = 4 * 1024 * 1024  # scripts, records and their reserve; what the run writes is its own matter
@@ -93,7 +94,7 @@ def _elsewhere(asked: Asked) -> list[str]:
 
 
 def _on_box(asked: Asked, command: str) -> tuple[str, ...]:
-    return (f"ssh {quote.sh(asked.box.host)} {quote.sh(command)}", _arm(asked))
+    return (f"{by_hand(asked.box)} {quote.sh(command)}", _arm(asked))
 
 
 def _arm(asked: Asked) -> str:

@@ -3,7 +3,6 @@
 import getpass
 import os
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
 from msgspec import Struct
@@ -25,6 +24,7 @@ from fleet.link.ssh_config import (
 from fleet.link.way import Way
 from fleet.model.spec import BoxSpec
 from fleet.text import quote
+from fleet.text.by_hand import by_hand
 from fleet.text.untrusted import render_untrusted
 
 _WORDS_SHOWN = 200
@@ -106,15 +106,9 @@ def _address(box: BoxSpec, options: dict[str, list[str]]) -> Address:
         lookup_name=name,
         identities_only=bool(box.identity) or options.get("identitiesonly", ["no"])[0] == "yes",
         agent=_agent(options.get("identityagent", ["SSH_AUTH_SOCK"])[0]),
-        by_hand=" ".join(("ssh", *_overrides(box), quote.sh(box.host))),
+        by_hand=by_hand(box),
         way=_way(box, options, {"%h": host, "%p": str(port), "%r": user, "%n": box.host.rpartition("@")[2]}),
     )
-
-
-def _overrides(box: BoxSpec) -> Iterable[str]:
-    for option, value in (("-l", box.user), ("-p", box.port), ("-i", box.identity)):
-        if value is not None:
-            yield f"{option} {quote.sh(str(value))}"
 
 
 def _agent(option: str) -> str | None:
@@ -151,7 +145,8 @@ def _way(box: BoxSpec, options: dict[str, list[str]], tokens: dict[str, str]) ->
                 where=box.name,
                 hint="give the box a plain host name and user",
             )
-    return Way(_expand(command, {**tokens, "%%": "%"}), f"the ProxyCommand of {box.host}")
+    filled = _expand(command, {**tokens, "%%": "%"})
+    return Way(filled, f"the ProxyCommand of {box.host}", f"ProxyCommand {command}")
 
 
 def _jumps(box: BoxSpec, jumps: str, target: tuple[str, str]) -> Way:
@@ -178,7 +173,8 @@ def _jumps(box: BoxSpec, jumps: str, target: tuple[str, str]) -> Way:
         line = (*ssh_words(), *options, *words, "-W", f"[{host}]:{port}", "--", jump)
         command = " ".join(map(quote.sh, line))
     named = render_untrusted(jumps.replace(",", ", "), _WORDS_SHOWN)
-    return Way(command, f"jump host{'s' if len(logins) > 1 else ''} {named}")
+    option = ",".join(f"{found['user'][0]}@{found['hostname'][0]}:{found['port'][0]}" for found in asked)
+    return Way(command, f"jump host{'s' if len(logins) > 1 else ''} {named}", f"ProxyJump {option}")
 
 
 def _login(box: BoxSpec, hop: str) -> tuple[str, tuple[str, ...]]:

@@ -25,10 +25,14 @@ _WORDS_SHOWN = 200
 
 
 class Way(Struct, frozen=True):
-    """`command` is a line for sh that carries bytes to the box and back; `through` names it for a person."""
+    """`command` is a line for sh that carries bytes to the box and back; `through` names it for a person.
+
+    `option` is the line of an ssh_config that means the same on another machine.
+    """
 
     command: str
     through: str
+    option: str = ""
 
 
 class Parting(Struct, frozen=True):

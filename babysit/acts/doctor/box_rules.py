@@ -56,7 +56,7 @@ def fact(about: str, says: Callable[[BoxReport], tuple[str, str]]) -> _Look:
         asked = Asked(seen.report, _NOBODYS_RUN, seen.box)
         refused = [row for row in REFUSALS if row.about == about and row.when(asked)]
         for row in refused:
-            fix = _by_hand(row.next(asked), seen.address, seen.box.host)
+            fix = row.next(asked)[:1]
             yield fail("arm would refuse this box", *fix, untrusted=f"{row.what(asked)} ({row.hint(asked)})")
         remarks = [row for row in REMARKS if row.about == about and row.when(asked)]
         for remark in remarks:
@@ -83,11 +83,6 @@ REMEDIES = {
 
 def _remedy(about: str, address: Address) -> tuple[str, ...]:
     return (f"{address.by_hand} {sh(REMEDIES[about])}",)
-
-
-def _by_hand(commands: tuple[str, ...], address: Address, host: str) -> tuple[str, ...]:
-    """A rule's first command, by the way that leads to this very box (its user, port and key)."""
-    return tuple(command.replace(f"ssh {sh(host)}", address.by_hand, 1) for command in commands[:1])
 
 
 def _address(seen: BoxSeen) -> str:

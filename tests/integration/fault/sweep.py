@@ -17,8 +17,8 @@ KILLED = (
 )
 # What a disk, a network and a small table of descriptors really answer; `+` is a disk that stays full.
 FAILED = {
-    "ENOSPC": ("pwrite64", "fsync", "fdatasync", "ftruncate", "rename", "mkdir"),
-    "ENOSPC+": ("pwrite64", "write"),
+    "ENOSPC": ("write", "pwrite64", "fsync", "fdatasync", "ftruncate", "rename", "mkdir"),
+    "ENOSPC+": ("pwrite64",),
     "EIO": ("pwrite64", "fsync", "fdatasync", "ftruncate", "rename", "unlink"),
     "EINTR": ("write", "pwrite64", "fsync", "connect", "sendto"),
     "ECONNRESET": ("sendto",),

@@ -1,6 +1,7 @@
 """Whom a visit trusts, over both transports, against what `ssh -o BatchMode=yes` does with the same files."""
 
 import os
+import random
 import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -196,11 +197,10 @@ def known(box: Box, lines: tuple[str, ...], config: str = "") -> Path:
     return file
 
 
-@pytest.mark.timeout(180)
-def test_each_file_means_what_it_means_to_ssh(signed):  # S1 S2 S4
-    box, keys = signed
+def misread(box: Box, keys: Keys, cases: dict[str, Case]) -> list[str]:
+    """What is read otherwise than the table says, or than ssh by itself reads it."""
     wrong = []
-    for name, case in CASES.items():
+    for name, case in cases.items():
         file = known(box, case.lines(keys), case.config)
         was = file.read_bytes()
         with ThreadPoolExecutor(3) as asking:
@@ -213,7 +213,21 @@ def test_each_file_means_what_it_means_to_ssh(signed):  # S1 S2 S4
             wrong.append(f"{name}: ssh by itself would {itself}")
         if file.read_bytes() != was:
             wrong.append(f"{name}: the file was written to")
-    assert not wrong, "\n".join(wrong)
+    return wrong
+
+
+def test_a_file_means_what_it_means_to_ssh(signed):  # S1 S2 S4
+    """A third of the table, another one each time."""
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    names = random.Random(seed).sample(list(CASES), len(CASES) // 3)
+    assert misread(*signed, {name: CASES[name] for name in names}) == []
+
+
+@pytest.mark.fault
+@pytest.mark.timeout(180)
+def test_each_file_of_the_table_means_what_it_means_to_ssh(signed):
+    assert misread(*signed, CASES) == []
 
 
 PINS = {

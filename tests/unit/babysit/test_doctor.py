@@ -209,12 +209,12 @@ def test_what_a_box_lacks_is_said_in_its_line_with_a_command_and_in_no_other(lac
 
 
 def test_a_fix_on_the_box_goes_the_way_that_its_spec_says():
-    away = msgspec.structs.replace(ADDRESS, by_hand="ssh -l dev -p 2222 10.0.0.7")
+    away = msgspec.structs.replace(ADDRESS, by_hand="ssh -p 2222 dev@10.0.0.7")
     box = BoxSpec(name="gpu1", host="10.0.0.7", user="dev", port=2222)
     report = msgspec.structs.replace(ANSWER_OF_THE_BOX, free_bytes=5, tmux=None)
     seen = BoxSeen(box, None, address=away, step="answer", report=report)
     fixes = [line.found.fix[0] for line in examine(box_rules.CHECKS, seen).lines if line.found.fix]
-    assert len(fixes) == 2 and all(fix.startswith("ssh -l dev -p 2222 10.0.0.7 '") for fix in fixes)
+    assert len(fixes) == 2 and all(fix.startswith("ssh -p 2222 dev@10.0.0.7 '") for fix in fixes)
 
 
 def test_a_key_exchange_that_is_not_strict_and_a_login_that_cron_cannot_do():

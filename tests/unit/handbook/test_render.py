@@ -204,3 +204,11 @@ def test_the_index_says_when_there_is_no_run(make):
     page = render_index([], make.now)
     assert "No run is current." in page
     assert blocks(page)[1] == []
+
+
+def test_a_way_over_another_machine_stands_before_the_first_command(make):  # R26 R99
+    page = render(make.facts(way="ProxyJump mia@bastion.example:22"), make.now)
+    _, fences = blocks(page)
+    assert fences[0] == ["Host 203.0.113.7", "  ProxyJump mia@bastion.example:22"]
+    assert fences[1][0].startswith("babysit resume train --at")
+    assert "The way there" not in render(make.facts(), make.now)

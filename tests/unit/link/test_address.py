@@ -80,7 +80,7 @@ def test_the_spec_overrides_ssh_config(home, with_or_without_ssh):
     assert (found.port, found.user, found.identities) == (22, "bob", (f"{home}/my key",))
     assert found.lookup_name == "10.0.0.7"
     assert found.identities_only
-    assert found.by_hand == "ssh -l bob -p 22 -i '~/my key' gpu1"
+    assert found.by_hand == "ssh -p 22 -i '~/my key' bob@gpu1"
 
 
 def test_a_bare_address_and_a_login_in_the_host(home, with_or_without_ssh):
