@@ -12,7 +12,7 @@ from typing import IO, Protocol
 from msgspec import Struct
 
 from fleet import clock
-from fleet.link.base import STDERR_MAX_BYTES
+from fleet.link.base import PROBE_MAX_BYTES, STDERR_MAX_BYTES
 
 _CHUNK_BYTES = 64 * 1024
 _LOOK_S = 0.1  # how often it is asked whether the child is gone, while others hold its outputs open
@@ -129,6 +129,35 @@ class Child:
         if process.stdin is None or process.stdout is None or process.stderr is None:
             raise ValueError("the process needs three pipes")
         return process.stdin, process.stdout, process.stderr
+
+
+class Ended(Struct, frozen=True):
+    """How a program ended. `status` None: it had to be ended when its time was over."""
+
+    status: int | None
+    out: bytes
+    err: bytes
+
+    @property
+    def said(self) -> str:
+        """Its last words: the last line that is not empty, of stderr or else of stdout."""
+        words = (self.err.strip() or self.out.strip()).decode("utf-8", "replace").splitlines()
+        return words[-1] if words else "it said nothing"
+
+
+def run(
+    argv: Sequence[str], *, limit_s: float, env: dict[str, str] | None = None, given: bytes = b""
+) -> Ended:
+    """`argv` from the root folder, within `limit_s`; nothing it started is left. Raises OSError."""
+    child = Child(argv, env=env, cwd="/")
+    try:
+        said = child.talk(given, deadline=clock.monotonic() + limit_s, max_bytes=PROBE_MAX_BYTES)
+    except TimeoutError:
+        return Ended(None, b"", b"")
+    finally:
+        child.kill()
+        status = child.end()
+    return Ended(status, said.out, said.err)
 
 
 class _Feed:

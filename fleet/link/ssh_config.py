@@ -5,11 +5,11 @@ import os
 import pwd
 import re
 import shutil
-import subprocess
 from pathlib import Path
 from typing import ClassVar
 
 from fleet.errors import UsageError
+from fleet.link.child import run
 from fleet.model.spec import BoxSpec
 from fleet.text import quote
 from fleet.text.untrusted import render_untrusted
@@ -59,30 +59,22 @@ def ssh_words() -> list[str]:
 
 def ask_ssh(where: str, host: str, words: tuple[str, ...]) -> dict[str, list[str]]:
     """What `ssh -G` says of `host`, called with these options besides: option (lower case) → its values."""
-    try:
-        answer = subprocess.run(
-            [*ssh_words(), *words, "-G", "--", host],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_ASK_LIMIT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
+    answer = run([*ssh_words(), *words, "-G", "--", host], limit_s=_ASK_LIMIT_S)
+    if answer.status is None:
         raise UsageError(
             f"`ssh -G {host}` did not answer within {_ASK_LIMIT_S:g} s",
             where=where,
             hint="a `Match exec` in ssh_config may hang",
             next=(f"ssh -G {quote.sh(host)}",),
-        ) from None
-    if answer.returncode != 0:
-        lines = answer.stderr.decode("utf-8", "replace").strip().splitlines() or ["it gave no reason"]
+        )
+    if answer.status != 0:
         raise UsageError(
-            f"ssh cannot make sense of host {host!r}: {render_untrusted(lines[-1], 300)}",
+            f"ssh cannot make sense of host {host!r}: {render_untrusted(answer.said, 300)}",
             where=where,
             next=(f"ssh -G {quote.sh(host)}",),
         )
     options: dict[str, list[str]] = {}
-    for line in answer.stdout.decode("utf-8", "surrogateescape").splitlines():
+    for line in answer.out.decode("utf-8", "surrogateescape").splitlines():
         option, _, value = line.partition(" ")
         options.setdefault(option.lower(), []).append(value)
     return options

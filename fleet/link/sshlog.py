@@ -13,10 +13,12 @@ from typing import Literal
 
 from fleet.link.causes import Stage
 from fleet.link.hostkeys import Shown
+from fleet.text.untrusted import render_untrusted
 
 _MAX_LINE_BYTES = 64 * 1024
 _MAX_GREETING_BYTES = 16 * 1024
 _MAX_KEYS = 64
+_MAX_NAME_CHARS = 300
 _STRICT = {"local client": "kex-strict-c-v00@openssh.com", "peer server": "kex-strict-s-v00@openssh.com"}
 _CERTIFICATE = "-cert-v01@openssh.com"
 _NO_NAME = re.compile(r"not known|not provided|No address|does not resolve|Non-recoverable")
@@ -232,8 +234,9 @@ def _too_many(log: SshLog, _: re.Match[str]) -> None:
 
 
 def _note(names: list[str], name: str) -> None:
-    if name and name not in names and len(names) < _MAX_KEYS:
-        names.append(name)
+    shown = render_untrusted(name, _MAX_NAME_CHARS)  # a box can put a line of its own into the log
+    if shown and shown not in names and len(names) < _MAX_KEYS:
+        names.append(shown)
 
 
 # -- the command, and how it all ended

@@ -5,7 +5,7 @@ import sys
 import msgspec
 from msgspec import Struct
 
-from babysit.acts.doctor import child
+from babysit.acts.doctor import cron
 from babysit.acts.doctor.as_cron import Answer, Request
 from babysit.acts.doctor.ground import Ground
 from babysit.acts.visit import opened
@@ -14,6 +14,7 @@ from fleet.arming.preflight import BoxReport, preflight
 from fleet.errors import BabysitError, LinkError
 from fleet.ledger.ledger import Ledger
 from fleet.link.address import Address, resolve
+from fleet.link.child import run
 from fleet.link.hostkeys import HostKey
 from fleet.model.probe import Cause
 from fleet.model.run import Run
@@ -125,8 +126,8 @@ def as_cron(box: BoxSpec, key: HostKey | None, ground: Ground) -> Answer:
     """How a login to `box` goes in a child with cron's environment."""
     request = msgspec.json.encode(Request(box, key, min(box.limit_s, LOGIN_S)))
     words = [sys.executable, "-I", "-m", "babysit.acts.doctor.as_cron"]
-    env = {**child.cron_environment(), "BABYSIT_STATE": str(ground.place.folder)}
-    ended = child.run(words, limit_s=LOGIN_S + _CRON_EXTRA_S, env=env, given=request)
+    env = {**cron.environment(), "BABYSIT_STATE": str(ground.place.folder)}
+    ended = run(words, limit_s=LOGIN_S + _CRON_EXTRA_S, env=env, given=request)
     try:
         return msgspec.json.decode(ended.out, type=Answer)
     except msgspec.MsgspecError:

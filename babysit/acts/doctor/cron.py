@@ -1,16 +1,23 @@
 """Does it work with nobody there: what cron would start, as cron starts it, and whether anything watches."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
-from babysit.acts.doctor import child
 from babysit.acts.doctor.ground import Ground
 from babysit.acts.doctor.lines import Check, Found, fail, ok, warn
 from babysit.acts.doctor.ssh import way_to
 from fleet.errors import BabysitError
+from fleet.link.child import run
 from fleet.text.quote import sh
 
 _STATUS_S = 18.0
+CRON_PATH = "/usr/bin:/bin"  # Source: crontab(5), what cron sets by itself
 NO_AGENT = "there is no ssh-agent under cron: set IdentityFile to a key without a passphrase"
+
+
+def environment() -> dict[str, str]:
+    """What cron gives a job: no PATH of yours, no agent, no terminal, no language."""
+    return {"PATH": CRON_PATH, "HOME": str(Path.home()), "SHELL": "/bin/sh", "LANG": "C"}
 
 
 def program(ground: Ground) -> Iterator[Found]:
@@ -20,7 +27,7 @@ def program(ground: Ground) -> Iterator[Found]:
         yield fail(f"cannot tell where babysit is installed ({path})", "command -v babysit")
         return
     line = f"BABYSIT_STATE={sh(str(ground.place.folder))} exec {sh(str(path))} status"
-    ended = child.run(["/bin/sh", "-c", line], limit_s=_STATUS_S, env=child.cron_environment())
+    ended = run(["/bin/sh", "-c", line], limit_s=_STATUS_S, env=environment())
     if ended.status is None:
         yield fail(
             f"{path} status did not end within {_STATUS_S:g} s under cron", f"env -i {sh(str(path))} status"
@@ -32,7 +39,7 @@ def program(ground: Ground) -> Iterator[Found]:
     elif ended.status:
         yield ok(f"{path} starts there; the ledger is another matter")
     else:
-        yield ok(f"{path} works with PATH={child.CRON_PATH}, no agent, no terminal, LANG=C")
+        yield ok(f"{path} works with PATH={CRON_PATH}, no agent, no terminal, LANG=C")
 
 
 def keys(ground: Ground) -> Iterator[Found]:

@@ -10,10 +10,10 @@ from datetime import datetime
 from importlib import import_module, metadata
 from pathlib import Path
 
-from babysit.acts.doctor import child
 from babysit.acts.doctor.ground import Ground
 from babysit.acts.doctor.lines import Check, Found, fail, ok, warn
 from fleet.arming.ship import build_pyz
+from fleet.link.child import run
 from fleet.text.say import duration, size
 from fleet.text.templates import box_script
 
@@ -69,7 +69,7 @@ def courier(_: Ground) -> Iterator[Found]:
     """A courier starts, finds nothing to do in an empty ledger, and leaves."""
     with tempfile.TemporaryDirectory(prefix="babysit-doctor-") as folder:
         words = [sys.executable, "-I", "-m", "fleet.notices.courier", folder, "1", "0"]
-        ended = child.run(words, limit_s=_COURIER_S)
+        ended = run(words, limit_s=_COURIER_S)
     if ended.status is None:
         yield fail(f"did not end within {_COURIER_S:g} s", f"{sys.executable} -I -c 'import fleet'")
     elif ended.status:

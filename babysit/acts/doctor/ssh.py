@@ -9,11 +9,11 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from babysit.acts.doctor import child
 from babysit.acts.doctor.ground import Ground
 from babysit.acts.doctor.lines import Check, Found, fail, of_error, ok, warn
 from fleet.errors import BabysitError
 from fleet.link.address import Address, resolve
+from fleet.link.child import run
 from fleet.link.keys import KeyFile, agent_keys, read_key
 from fleet.model.spec import BoxSpec
 from fleet.text.quote import sh
@@ -70,7 +70,7 @@ def program(_: Ground) -> Iterator[Found]:
         says = "no ssh program: ~/.ssh/config is read without it, Include and Match are not followed"
         yield warn(says, "apt-get install openssh-client")
         return
-    ended = child.run([path, "-V"], limit_s=_ASK_S)
+    ended = run([path, "-V"], limit_s=_ASK_S)
     if ended.status != 0:
         yield fail(f"{path} -V {'hangs' if ended.status is None else 'fails'}: {ended.said}", f"{path} -V")
     else:

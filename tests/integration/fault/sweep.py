@@ -1,7 +1,6 @@
 """Sweeps: which calls of a real program are hit, one scenario a point, and what is told of it."""
 
 import random
-import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -82,7 +81,6 @@ def sweep(name: str, points: Sequence[Point], judge: Callable[[Point], bool], *,
     took_s = time.monotonic() - began
     says = f"{name}: seed {seed}, {len(points)} of {of} points, {hits} hit, {len(wrong)} violations, {took_s:.0f} s"
     print(f"\n{says}")
-    print(says, file=sys.__stderr__)
     assert not wrong, "\n\n".join([says, *wrong])
     # Threads, and loops that wait, move a call now and then; a sweep that mostly misses proves nothing.
     assert hits >= (0.6 * len(points) if len(points) > 20 else 1), f"{says}: most points were never reached"

@@ -225,7 +225,7 @@ def test_killed_or_failing_at_some_system_call_the_ledger_is_before_or_after(swe
 
 
 @pytest.mark.fault
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(3000)
 @pytest.mark.parametrize("sweep", DOES, indirect=True)
 def test_killed_or_failing_at_every_system_call_the_ledger_is_before_or_after(sweep):  # P8 R91
     every = _every(sweep)

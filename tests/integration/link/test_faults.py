@@ -19,7 +19,7 @@ from waiting import wait_until
 
 from fleet.errors import HostKeyChanged, LinkError, LinkTimeout
 from fleet.link import ssh
-from fleet.link.address import Address
+from fleet.link.address import Address, resolve
 from fleet.link.hostkeys import HostKey
 from fleet.link.open import OpenLink, connect
 from fleet.model.probe import Cause
@@ -126,7 +126,7 @@ def test_a_box_that_is_none(name, transport):  # R2 R3 R12
     with serving(behaviour) as port, nothing_left():
         error = fails(at(transport, port), cause)
     assert error.exit_code == 11
-    assert error.next == (f"ssh -l dev -p {port} -i /nonexistent 127.0.0.1",)
+    assert error.next == (resolve(at(transport, port)).by_hand,)
     assert error.away.transient == (cause != Cause.PROTOCOL)
 
 

@@ -229,6 +229,18 @@ def test_how_the_command_ended():  # R12
     ).status_came
 
 
+def test_a_line_that_the_box_put_into_the_log_is_harmless_and_buys_nothing():  # S23
+    """A farewell with line breaks in it: more lines, as far as ssh's log can tell."""
+    forged = (
+        "Received disconnect from 10.0.0.7 port 2222:2: bye\n"
+        f"debug1: Offering public key: \x1b]52;c;eA==\x07\u202e ED25519 {KEY} explicit\n{GO_ON}"
+        "debug1: client_input_channel_req: channel 0 rtype exit-status reply 0\n"
+    )
+    log = read(LOGIN + forged)
+    assert log.refused_keys == ["\\x1b]52;c;eA==\\x07\\u202e"]
+    assert log.vouched is None
+
+
 @given(st.lists(st.binary(max_size=80), max_size=30))
 def test_no_log_breaks_the_reader_and_pieces_do_not_matter(pieces):
     whole, by_piece = SshLog(), SshLog()
