@@ -169,15 +169,25 @@ class Case:
         return isinstance(self.facts.alive, Known) or (self.chain_held and self.end is None)
 
     @property
+    def just_ended(self) -> bool:
+        """Whether the end record is so young that its chain may still be leaving."""
+        return self.end is not None and self.box_now - self.end.ended_at < _LEAVING_S
+
+    @property
     def something_lives(self) -> bool:
         """Whether anything but a chain that is just leaving lives of the run."""
         if self.others:
             return True
-        leaving = self.end is not None and self.box_now - self.end.ended_at < _LEAVING_S
         if self.chain_lives:
             # Locks are asked before the records are read: the chain may have ended in between.
-            return bool(self.pids) and not leaving
-        return self.stage_held and not leaving
+            return bool(self.pids) and not self.just_ended
+        return self.stage_held and not self.just_ended
+
+    @property
+    def only_passes(self) -> bool:
+        """Whether all that lives only has the lock file open, as a start has that finds the run over."""
+        found = self.facts.alive.value if isinstance(self.facts.alive, Known) else ()
+        return bool(self.others) and all(one.witness == "lock" for one in found)
 
     # Progress
 

@@ -268,6 +268,16 @@ TABLE: tuple[Row, ...] = (
         ("babysit patrol --once",),
     ),
     Row(
+        "R-FINISH-3",
+        lambda case: _ended("done")(case) and case.just_ended and case.only_passes,
+        Health.RUNNING,
+        Severity.QUIET,
+        0,
+        "The end record says done, moments ago; what lives only has the lock open, as a late start has.",
+        ("all stages ended well", "{c.alive} is just leaving", "{c.ended}"),
+        ("babysit patrol --once",),
+    ),
+    Row(
         "R-FINISH-2",
         lambda case: _ended("done")(case) and case.something_lives,
         Health.ORPHANED,

@@ -20,6 +20,17 @@ def triggers(ledger: Ledger, now: float, *, besides: int | None = None) -> tuple
 
     `besides` is the pid of a waiter that is about to leave.
     """
+    watches = (
+        f"watch of {waiter.run_id}, pid {pid}"
+        for waiter in ledger.waiters.all()
+        if (pid := waiter.identity.partition(" ")[0]) != str(besides)
+        if alive(waiter.identity) and waiter.deadline > now
+    )
+    return (*patrols(ledger, now), *watches)
+
+
+def patrols(ledger: Ledger, now: float) -> tuple[str, ...]:
+    """What looks at every run, one phrase each; empty when nothing does, whoever waits for single ones."""
     last = next(iter(ledger.ticks.seen("cron", 1)), None)
     fires = []
     if last is not None and now - last.at < _CRON_SEEN_S:
@@ -28,12 +39,6 @@ def triggers(ledger: Ledger, now: float, *, besides: int | None = None) -> tuple
         _patroller(known)
         for known in ledger.patrollers.all()
         if alive(known.identity) and now < known.next_at + _OVERDUE_S
-    ]
-    fires += [
-        f"watch of {waiter.run_id}, pid {pid}"
-        for waiter in ledger.waiters.all()
-        if (pid := waiter.identity.partition(" ")[0]) != str(besides)
-        if alive(waiter.identity) and waiter.deadline > now
     ]
     return tuple(fires)
 

@@ -15,7 +15,7 @@ from fleet.arming.start import Launched, launch
 from fleet.errors import BabysitError, BoxRefused, Busy, NeedsApproval, NotFound, ProbeUnreadable, StillAlive
 from fleet.ledger.ledger import Ledger
 from fleet.link.base import Link
-from fleet.model.probe import Attempt, Probe, Reachable, RunFacts
+from fleet.model.probe import Attempt, Cause, Probe, Reachable, RunFacts, Unreachable
 from fleet.model.reading import Known
 from fleet.model.run import Code, Run
 from fleet.text.by_hand import by_hand
@@ -78,8 +78,11 @@ def verified(link: Link, ledger: Ledger, run: Run, launched: Launched) -> Probe:
     while True:
         seen = ask(link, run.box.name, (run,), histories_of(ledger), wait=wait)
         facts = seen.runs.get(run.run_id) if isinstance(seen, Reachable) else None
+        # A dead link answers nothing more, however often it is asked; what could not be read once may be yet.
+        dead = isinstance(seen, Unreachable) and seen.cause is not Cause.UNREADABLE
         if (
             _shown(facts)
+            or dead
             or launched.word not in ("started", "busy", "already-so")
             or clock.monotonic() > deadline
         ):

@@ -43,8 +43,10 @@ def arm(
       babysit arm gpu1 train -- 'cd ~/proj && python train.py | tee out.txt'
     """  # noqa: D301 - click wants the very character
     from babysit.acts import arm as act
+    from babysit.acts.armed import patrols
     from babysit.acts.here import box_named, here, job_named
     from babysit.verbs.screens import armed_document, armed_lines, step_line
+    from fleet import clock
 
     place = here(spec)
     with place.ledger(write=not dry_run) as ledger:
@@ -61,9 +63,11 @@ def arm(
     done = act.arm(place, box_spec, job, again=again, step=step)
     if as_json:
         speak.document(armed_document(done))
-    else:
-        for line in armed_lines(done):
-            speak.line(line)
+        return done.verdict.exit_code
+    with place.ledger(write=False) as ledger:
+        fires = patrols(ledger, clock.now())
+    for line in armed_lines(done, fires):
+        speak.line(line)
     return done.verdict.exit_code
 
 

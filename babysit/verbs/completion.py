@@ -20,9 +20,9 @@ def completion(*, shell: str) -> int:
     Names come from babysit.toml and from what was armed here; no box is asked.
 
     \b
-      bash   eval "$(babysit completion bash)"            in ~/.bashrc
-      zsh    eval "$(babysit completion zsh)"             in ~/.zshrc, after compinit
-      fish   babysit completion fish > ~/.config/fish/completions/babysit.fish
+      bash   eval "$(babysit completion bash)"     in ~/.bashrc
+      zsh    eval "$(babysit completion zsh)"      in ~/.zshrc, after compinit
+      fish   babysit completion fish | source      in ~/.config/fish/config.fish
     """  # noqa: D301 - click wants the very character
     from click.shell_completion import get_completion_class
 

@@ -146,8 +146,12 @@ def status(*, every: bool, as_json: bool) -> int:
         ]
         speak.document(content)
         return 0
-    for line in report.status_table(runs, verdicts, rings, fires, now):
-        speak.line(line)
+    if runs:
+        for line in report.status_table(runs, verdicts, rings, fires, now):
+            speak.line(line)
+    else:
+        more = "" if every else " (babysit status --all: disarmed ones too)"
+        speak.prose(f"No run is watched here.{more}")
     for row in lost:
         tries = f"{row.tries} tries" if row.tries != 1 else "1 try"
         speak.prose(f"notice for {row.event.run_id} not delivered to {row.target} ({tries}): {row.error}")

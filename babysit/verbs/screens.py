@@ -1,7 +1,7 @@
 """What arm, stop and resume print: values to lines, nothing else."""
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from babysit.acts.arm import Armed
@@ -80,8 +80,8 @@ def _box(seen: BoxReport) -> str:
     return " · ".join(part for part in parts if part)
 
 
-def armed_lines(done: Armed) -> Iterator[str]:
-    """The end of an arm: what is true, and the three commands one needs next."""
+def armed_lines(done: Armed, patrols: Sequence[str]) -> Iterator[str]:
+    """The end of an arm: what is true, and what watches, or the three commands one needs next."""
     run, verdict = done.run, done.verdict
     if done.news is not None and done.news.changed:
         yield from _row("code", f"not as it began: {'; '.join(done.news.says)}")
@@ -89,10 +89,13 @@ def armed_lines(done: Armed) -> Iterator[str]:
         started = "is running" if done.launched else "was running already"
         yield f"\n{run.run_id} {started} on {run.box.name}."
         yield "It finishes by itself; nothing here needs to stay open."
+        if patrols:
+            yield f"Watching: {'; '.join(patrols)}."
+            return
         yield "Nothing is watching it yet. Choose one:"
         yield f"  {'babysit crontab':<32} a line for cron; you install it"
         yield f"  {f'babysit watch {run.box.name} {run.name}':<32} returns when something happens"
-        yield f"  {'babysit patrol --once':<32} asks now, once"
+        yield f"  {'babysit patrol --every 30m':<32} from this terminal; dies with it"
         return
     yield ""
     yield from report.lines((verdict,), verdict.facts_at or verdict.since)

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import pytest
 import strace
 
-SEED = 20261122
+SEED = 20261122  # of the samples that every run takes
+CHANCE = random.SystemRandom().randrange(10**6)  # of the long sweeps: printed, another one each time
 KILLED = (
     *("write", "pwrite64", "fsync", "fdatasync", "ftruncate", "rename", "renameat2", "unlink", "mkdir"),
     *("connect", "sendto", "clone", "clone3", "vfork"),

@@ -1,7 +1,7 @@
 """`babysit arm` killed or failing at its n-th system call, and repeated: one launch, one owner, nothing half."""
 
 import pytest
-from sweep import SEED, failures, kills, needs_strace, sample, sweep
+from sweep import CHANCE, SEED, failures, kills, needs_strace, sample, sweep
 from worlds import Arming
 
 
@@ -20,13 +20,13 @@ def test_arm_hit_at_a_few_of_its_calls_and_repeated_launches_once(arming):  # P1
 
 @pytest.mark.fault
 @pytest.mark.timeout(1200)
-def test_arm_killed_at_a_quarter_of_its_calls_launches_once(arming):  # P1 P2 P8
+def test_arm_killed_at_many_of_its_calls_launches_once(arming):  # P1 P2 P8
     every = kills(arming.counts)
-    sweep("arm, killed", sample(every, 72, SEED + 1), arming.judge, of=len(every), seed=SEED + 1)
+    sweep("arm, killed", sample(every, 50, CHANCE), arming.judge, of=len(every), seed=CHANCE)
 
 
 @pytest.mark.fault
 @pytest.mark.timeout(1200)
 def test_arm_with_failing_calls_launches_once(arming):  # P1 P2 P8
     every = failures(arming.counts)
-    sweep("arm, failing", sample(every, 60, SEED + 1), arming.judge, of=len(every), seed=SEED + 1)
+    sweep("arm, failing", sample(every, 30, CHANCE), arming.judge, of=len(every), seed=CHANCE)

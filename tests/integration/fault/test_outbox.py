@@ -6,7 +6,7 @@ import sys
 import pytest
 from mailing import Carrying, Telling
 from receiver import receiver
-from sweep import SEED, failures, kills, needs_strace, sample, sweep
+from sweep import CHANCE, SEED, failures, kills, needs_strace, sample, sweep
 
 SIGNALS = ("int", "term")
 
@@ -63,23 +63,23 @@ def test_a_courier_hit_at_a_few_of_its_calls_carries_it_with_one_event_id(carryi
 
 @pytest.mark.fault
 @pytest.mark.timeout(900)
-def test_a_tick_killed_at_most_of_its_calls_tells_it_once(telling):  # P2 P3 P4 P8
+def test_a_tick_killed_at_many_of_its_calls_tells_it_once(telling):  # P2 P3 P4 P8
     every = kills(telling.counts)
-    sweep("tick, killed", sample(every, 80, SEED + 1), telling.judge, of=len(every), seed=SEED + 1)
+    sweep("tick, killed", sample(every, 60, CHANCE), telling.judge, of=len(every), seed=CHANCE)
 
 
 @pytest.mark.fault
 @pytest.mark.timeout(900)
 def test_a_tick_with_failing_calls_tells_it_once(telling):  # P2 P3 P4 P8
     every = failures(telling.counts)
-    sweep("tick, failing", sample(every, 50, SEED + 1), telling.judge, of=len(every), seed=SEED + 1)
+    sweep("tick, failing", sample(every, 30, CHANCE), telling.judge, of=len(every), seed=CHANCE)
 
 
 @pytest.mark.fault
 @pytest.mark.timeout(900)
 def test_a_tick_interrupted_at_many_calls_leaves_no_lock_and_loses_no_notice(telling):  # P3 P5 P8
     every = _signals(telling.counts)
-    sweep("tick, interrupted", sample(every, 50, SEED + 1), telling.interrupted, of=len(every), seed=SEED + 1)
+    sweep("tick, interrupted", sample(every, 30, CHANCE), telling.interrupted, of=len(every), seed=CHANCE)
 
 
 @pytest.mark.fault
@@ -93,4 +93,4 @@ def test_a_courier_killed_at_every_call_carries_it_with_one_event_id(carrying): 
 @pytest.mark.timeout(900)
 def test_a_courier_with_failing_calls_carries_it_with_one_event_id(carrying):  # P3 P4 P8
     every = failures(carrying.counts)
-    sweep("courier, failing", sample(every, 60, SEED + 1), carrying.judge, of=len(every), seed=SEED + 1)
+    sweep("courier, failing", sample(every, 40, CHANCE), carrying.judge, of=len(every), seed=CHANCE)

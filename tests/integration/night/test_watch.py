@@ -153,9 +153,14 @@ def test_a_watch_that_is_superseded_exits_21_at_its_next_turn(night):  # R97 R10
 def test_a_watch_of_a_run_that_a_newer_one_replaced_exits_21(night):  # R97 R110
     laptop, job = night
     child = _watched(laptop, job)
-    newer = laptop.run("arm", "gpu1", job.run, "--again", "--", "true")
-    assert newer.returncode == 0, newer.said
-    _cut_every_link(job)
+    os.kill(child.pid, signal.SIGSTOP)
+    try:
+        assert laptop.run("stop", job.run, "--yes", "--grace", "5").returncode == 0
+        newer = laptop.run("arm", "gpu1", job.run, "--again", "--", "true")
+        assert newer.returncode == 0, newer.said
+        _cut_every_link(job)
+    finally:
+        os.kill(child.pid, signal.SIGCONT)
     code, said = _over(child)
     assert code == 21 and "took this run's place" in said, said
     job.release()

@@ -26,7 +26,7 @@ from unit.patrol.build import (
 )
 
 from fleet.errors import EXIT_CODES, TICK_PRECEDENCE
-from fleet.model.probe import Cause, Locks, Stopping
+from fleet.model.probe import Alive, Cause, Locks, Stopping
 from fleet.model.verdict import Severity
 from patrol.decide import decide, first_match
 from patrol.history import History
@@ -93,6 +93,12 @@ CASES = {
     "R-FAIL-4": (seen(**failed("disk", rc=None)), seen(**failed("leftovers")), "R-FAIL-3"),
     "R-FAIL-1": (seen(**failed()), seen(end=known(end("failed", number=1, why="exit")), attempt=known(attempt(2))), "R-RUN-1"),
     "R-SCAN-1": (seen(locks=FREE, alive=MISSING), seen(alive=MISSING), "R-RUN-1"),
+    "R-FINISH-3": (
+        seen(end=known(end(ago_s=1)), alive=known((Alive(4200, "lock", "sh"),))),
+        # The same a while later, when a start that found the run over has long left.
+        seen(end=known(end(ago_s=300)), locks=FREE, alive=known((Alive(4200, "lock", "sh"),))),
+        "R-FINISH-2",
+    ),
     "R-FINISH-2": (
         seen(end=known(end()), locks=FREE, alive=alive(4200)),
         # The chain itself, which wrote its record a moment ago and is just leaving.
