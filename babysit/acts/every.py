@@ -216,7 +216,8 @@ class _Patrolling:
 
     def _former_runs(self, _event: object) -> None:
         with self._lock:
-            self._slot = _beat()
+            self._notice()  # asleep in the middle of a tick: this firing is the first to know
+            self._slot = self._last
         self._skip()
 
     def _ended(self, _event: object) -> None:

