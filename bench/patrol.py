@@ -25,7 +25,7 @@ from box import Box  # noqa: E402 - the rig of the tests is no package
 from laptop import BABYSIT, Laptop  # noqa: E402 - as above
 
 from fleet.ledger.ledger import Ledger  # noqa: E402 - as above
-from fleet.link.base import command, packed  # noqa: E402 - as above
+from fleet.link.base import COMMAND, packed  # noqa: E402 - as above
 from fleet.text import frame  # noqa: E402 - as above
 from fleet.text.templates import box_script  # noqa: E402 - as above
 from patrol.ask import request_pairs  # noqa: E402 - as above
@@ -104,20 +104,20 @@ def clients(laptop: Laptop, box: Box, folder: Path) -> dict[str, list[str]]:
     with Ledger.open(laptop.state, write=False) as ledger:
         run = ledger.runs.all()[0]
     request = frame.request("0" * 32, request_pairs((run,), {}, gpu=True, wait=None))
-    stdin = folder / "stdin"
-    stdin.write_bytes(packed(box_script("frame", "records", "scan", "wait", "probe"), request))
+    script, stdin = box_script("frame", "records", "scan", "wait", "probe"), folder / "stdin"
+    stdin.write_bytes(packed(script, request, 30))
     told = {
         "key": str(box.key),
         "boxes": BOXES,
         "port": box.port,
         "host_key": box.known_hosts_line.split()[2],
         "user": box.user,
-        "command": command(30),
+        "command": COMMAND,
         "stdin": str(stdin),
         "side_by_side": SIDE_BY_SIDE,
     }
     (folder / "told.json").write_text(json.dumps(told))
-    config, line = shlex.quote(str(laptop.home / ".ssh/config")), shlex.quote(command(30))
+    config, line = shlex.quote(str(laptop.home / ".ssh/config")), shlex.quote(COMMAND)
     options = "-T -oBatchMode=yes -oKexAlgorithms=curve25519-sha256"
     (folder / "one.sh").write_text(f"exec ssh -F {config} {options} $1 {line} < {shlex.quote(str(stdin))}\n")
     one = shlex.quote(str(folder / "one.sh"))
