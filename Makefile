@@ -31,7 +31,7 @@ integration: $(READY) system
 
 # The whole sweeps; `make integration` runs a seeded sample of them.
 fault: $(READY) system
-	$(RUN) -m pytest -q -m fault tests/integration
+	$(RUN) -m pytest -q -n 2 --dist loadfile --durations=12 -m fault tests/integration
 
 fmt: $(READY)
 	$(BIN)/ruff format $(CODE)
