@@ -1,9 +1,11 @@
 """A tick over 50 boxes on loopback, beside OpenSSH and bare paramiko doing the same visits, in one run.
 
 All three send the same script and request to every box and read the whole answer. babysit also reads,
-decides, stores and reports. Start-up is included. sshd runs on the same cores, so that connections a second
-say less than the client's CPU a connection. Aims: at least 1.2 times the connections a second of OpenSSH
-(curve25519, 16 at a time), at most 1.5 times the CPU of bare paramiko, at most 150 MB. Needs root.
+decides, stores and reports. Nothing is measured before a tick is quiet: one connection a box, nothing new.
+CPU is the client's, its children's included, once with its start-up and once without: what each box costs
+beyond the first. sshd and the probe run on the same cores, and take most of them. Aims: at least 1.2 times
+the connections a second of OpenSSH (curve25519, 16 at a time), at most 1.5 times the CPU of bare paramiko
+with start-up, at most 150 MB. Needs root.
 """
 
 import json
@@ -30,7 +32,7 @@ from fleet.text import frame  # noqa: E402 - as above
 from fleet.text.templates import box_script  # noqa: E402 - as above
 from patrol.ask import request_pairs  # noqa: E402 - as above
 
-BOXES, ROUNDS, SIDE_BY_SIDE = 50, 5, 32
+BOXES, ROUNDS, WARM, SIDE_BY_SIDE = 50, 5, 20, 32
 NAMES = [f"b{number:02d}" for number in range(BOXES)]
 AIM_RATE, AIM_CPU, AIM_BYTES = 1.2, 1.5, 150_000_000
 
@@ -87,20 +89,39 @@ def measured(words: list[str], env: dict[str, str], cwd: Path) -> Cost:
     return Cost(time.perf_counter() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
 
 
-def armed(laptop: Laptop) -> None:
+def armed(laptop: Laptop, names: list[str], prefix: str) -> None:
     """One waiting run on each box."""
 
     def arm(name: str) -> None:
-        done = laptop.run("arm", name, f"run-{name}", "--", "sleep 3600")
+        done = laptop.run("arm", name, f"{prefix}-{name}", "--", "sleep 3600")
         if done.returncode:
             raise RuntimeError(done.said)
 
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(arm, NAMES))
+        list(pool.map(arm, names))
 
 
-def clients(laptop: Laptop, box: Box, folder: Path) -> dict[str, list[str]]:
-    """The three clients as command lines; the two peers ask about the first run on every box."""
+def tick(laptop: Laptop, box: Box) -> tuple[Cost, int]:
+    """What one tick cost, and the connections that it made."""
+    before = box.traffic().connections
+    cost = measured([str(BABYSIT), "patrol", "--once"], laptop.env, laptop.home)
+    return cost, box.traffic().connections - before
+
+
+def warmed(laptop: Laptop, box: Box, boxes: int) -> None:
+    """Tick until two in a row are quiet: the handbooks of new runs are still on their way."""
+    quiet = 0
+    for number in range(1, WARM + 1):
+        cost, made = tick(laptop, box)
+        print(f"warm-up tick {number} over {boxes}: {made} connections, {cost.cpu_s:.2f} s CPU", flush=True)
+        quiet = quiet + 1 if made == boxes else 0
+        if quiet == 2:
+            return
+    raise RuntimeError(f"still not one connection a box after {WARM} ticks")
+
+
+def peers(laptop: Laptop, box: Box, folder: Path, names: list[str]) -> dict[str, list[str]]:
+    """The two peers as command lines; both ask about the first run on every box."""
     with Ledger.open(laptop.state, write=False) as ledger:
         run = ledger.runs.all()[0]
     request = frame.request("0" * 32, request_pairs((run,), {}, gpu=True, wait=None))
@@ -108,7 +129,7 @@ def clients(laptop: Laptop, box: Box, folder: Path) -> dict[str, list[str]]:
     stdin.write_bytes(packed(script, request, 30))
     told = {
         "key": str(box.key),
-        "boxes": BOXES,
+        "boxes": len(names),
         "port": box.port,
         "host_key": box.known_hosts_line.split()[2],
         "user": box.user,
@@ -116,25 +137,40 @@ def clients(laptop: Laptop, box: Box, folder: Path) -> dict[str, list[str]]:
         "stdin": str(stdin),
         "side_by_side": SIDE_BY_SIDE,
     }
-    (folder / "told.json").write_text(json.dumps(told))
+    told_file, one = folder / f"told-{len(names)}.json", shlex.quote(str(folder / "one.sh"))
+    told_file.write_text(json.dumps(told))
     config, line = shlex.quote(str(laptop.home / ".ssh/config")), shlex.quote(COMMAND)
     options = "-T -oBatchMode=yes -oKexAlgorithms=curve25519-sha256"
     (folder / "one.sh").write_text(f"exec ssh -F {config} {options} $1 {line} < {shlex.quote(str(stdin))}\n")
-    one = shlex.quote(str(folder / "one.sh"))
     return {
-        "openssh": ["sh", "-c", f"printf '%s\\n' {' '.join(NAMES)} | xargs -P 16 -n 1 sh {one} >/dev/null"],
-        "paramiko": [sys.executable, "-I", "-c", BARE, str(folder / "told.json")],
-        "babysit": [str(BABYSIT), "patrol", "--once"],
+        "openssh": ["sh", "-c", f"printf '%s\\n' {' '.join(names)} | xargs -P 16 -n 1 sh {one} >/dev/null"],
+        "paramiko": [sys.executable, "-I", "-c", BARE, str(told_file)],
     }
 
 
-def quiet_tick(laptop: Laptop, box: Box) -> None:
+def rounds(laptop: Laptop, box: Box, folder: Path, names: list[str]) -> dict[str, list[Cost]]:
+    """What each client cost, round by round in turn; ticks that had more to do than ask are left out."""
+    warmed(laptop, box, len(names))
+    costs: dict[str, list[Cost]] = {"openssh": [], "paramiko": [], "babysit": []}
+    lines = peers(laptop, box, folder, names)
+    for number in range(ROUNDS + 1):
+        for name, found in costs.items():
+            if name == "babysit":
+                cost, made = tick(laptop, box)
+            else:
+                cost, made = measured(lines[name], laptop.env, laptop.home), len(names)
+            if number and made == len(names):  # the first warms caches
+                found.append(cost)
+    return costs
+
+
+def quiet_ticks(laptop: Laptop, box: Box) -> None:
     """Print what a tick costs that finds nothing new: connections, sessions, bytes of the ledger."""
     ledger = laptop.state / "ledger.db"
     sizes = [sum(path.stat().st_size for path in laptop.state.glob("ledger.db*"))]
     before = box.traffic()
     for _ in range(3):
-        measured([str(BABYSIT), "patrol", "--once"], laptop.env, laptop.home)
+        tick(laptop, box)
         sizes.append(sum(path.stat().st_size for path in laptop.state.glob("ledger.db*")))
     after = box.traffic()
     visits = 3 * BOXES
@@ -150,37 +186,40 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         box = Box.start(folder / "box", home_mb=256, sshd_options=("MaxStartups 500", "MaxSessions 200"))
-        laptop = Laptop(folder / "laptop", (box,))
+        laptops = [Laptop(folder / "laptop", (box,)), Laptop(folder / "small", (box,))]
         try:
-            config = laptop.home / ".ssh/config"
-            config.write_text(config.read_text().replace("Host gpu1", f"Host {' '.join(NAMES)}"))
-            armed(laptop)
-            costs: dict[str, list[Cost]] = {}
-            lines = clients(laptop, box, folder)
-            for number in range(ROUNDS + 1):
-                for name, words in lines.items():
-                    cost = measured(words, laptop.env, laptop.home)
-                    if number:  # the first warms caches
-                        costs.setdefault(name, []).append(cost)
-            report(costs)
-            quiet_tick(laptop, box)
+            for laptop in laptops:
+                config = laptop.home / ".ssh/config"
+                config.write_text(config.read_text().replace("Host gpu1", f"Host {' '.join(NAMES)}"))
+            armed(laptops[1], NAMES[:1], "small")
+            one = rounds(laptops[1], box, folder, NAMES[:1])
+            armed(laptops[0], NAMES, "run")
+            all_ = rounds(laptops[0], box, folder, NAMES)
+            report(one, all_)
+            quiet_ticks(laptops[0], box)
         finally:
-            laptop.close()
+            for laptop in laptops:
+                laptop.close()
             box.stop()
 
 
-def report(costs: dict[str, list[Cost]]) -> None:
-    """Print each client's medians, and the three ratios beside their aims."""
-    rate = {name: BOXES / statistics.median(cost.took_s for cost in all_) for name, all_ in costs.items()}
-    cpu = {name: statistics.median(cost.cpu_s for cost in all_) / BOXES for name, all_ in costs.items()}
-    peak = {name: max(cost.peak_bytes for cost in all_) for name, all_ in costs.items()}
-    for name in costs:
+def report(one: dict[str, list[Cost]], all_: dict[str, list[Cost]]) -> None:
+    """Print each client's medians, and the ratios beside their aims."""
+    load = os.getloadavg()[1]
+    print(f"{len(all_['babysit'])} rounds, {os.cpu_count()} cores, load of the last 5 minutes {load:.1f}")
+    rate = {name: BOXES / statistics.median(cost.took_s for cost in costs) for name, costs in all_.items()}
+    cpu = {name: statistics.median(cost.cpu_s for cost in costs) for name, costs in all_.items()}
+    first = {name: statistics.median(cost.cpu_s for cost in costs) for name, costs in one.items()}
+    peak = {name: max(cost.peak_bytes for cost in costs) for name, costs in all_.items()}
+    print("           connections/s   CPU ms a connection   start and one box   each more   peak")
+    for name in all_:
         print(
-            f"{name:9} {rate[name]:6.1f} connections/s   {cpu[name] * 1000:6.1f} ms CPU a connection   "
-            f"{peak[name] / 1e6:5.0f} MB"
+            f"{name:9} {rate[name]:10.1f} {cpu[name] / BOXES * 1000:19.1f} {first[name] * 1000:17.0f} ms"
+            f" {(cpu[name] - first[name]) / (BOXES - 1) * 1000:8.1f} ms {peak[name] / 1e6:4.0f} MB"
         )
-    faster = rate["babysit"] / rate["openssh"]
-    dearer = cpu["babysit"] / cpu["paramiko"]
+    more = {name: cpu[name] - first[name] for name in cpu}
+    print(f"CPU of each more connection, babysit to bare paramiko: {more['babysit'] / more['paramiko']:.2f}")
+    faster, dearer = rate["babysit"] / rate["openssh"], cpu["babysit"] / cpu["paramiko"]
     print(f"connections/s, babysit to OpenSSH: {faster:.2f}   aim at least {AIM_RATE}")
     print(f"CPU a connection, babysit to bare paramiko: {dearer:.2f}   aim at most {AIM_CPU}")
     print(f"peak memory of a tick: {peak['babysit'] / 1e6:.0f} MB   aim at most {AIM_BYTES / 1e6:.0f} MB")

@@ -1,8 +1,5 @@
 """One tick of the patrol: every box once, side by side, and a line for every run."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from msgspec import Struct
 
 from babysit.acts import armed, check, handing
@@ -12,8 +9,7 @@ from babysit.acts.pauses import left_alone
 from babysit.acts.settle import finished, hand_on, histories_of, settle, undelivered
 from babysit.acts.visit import look_at_runs
 from fleet import clock
-from fleet.errors import TICK_PRECEDENCE, BabysitError, LedgerDamaged, LedgerError, LedgerNewer
-from fleet.ledger.ledger import Ledger
+from fleet.errors import TICK_PRECEDENCE, BabysitError, LedgerDamaged, LedgerError
 from fleet.ledger.lock import tick_lock
 from fleet.model.probe import Reachable
 from fleet.model.spec import DEFAULT_TICK_LIMIT_S
@@ -68,7 +64,7 @@ def _tick(
     every_box: bool,
 ) -> Tick:
     deadline = clock.monotonic() + limit_s
-    with _ledger(place) as (ledger, unwritable):
+    with place.ledger_to_look() as (ledger, unwritable):
         slept = armed.missed(ledger, began)
         runs = ledger.runs.all()
         before = ledger.ticks.verdicts()
@@ -77,7 +73,9 @@ def _tick(
         alone = () if every_box else left_alone(ledger, open_runs, before, began)
         kept = (*kept, *alone)
         open_runs = [run for run in open_runs if run.run_id not in {verdict.run_id for verdict in alone}]
-        probes = look_at_runs(ledger, open_runs, place.spec, histories_of(ledger), limit_s=limit_s)
+        probes = look_at_runs(
+            ledger, open_runs, place.spec, histories_of(ledger), limit_s=limit_s, folder=place.folder
+        )
         seen = [(run, probes[run.box.name]) for run in open_runs]
         settled = settle(place, ledger, seen, origin=origin, began=began, kept=kept, anyway=True)
         left_s = deadline - clock.monotonic()
@@ -105,21 +103,3 @@ def _tick(
         took_s = clock.monotonic() - started
         kept_all = settled.unkept is None
         return Tick(began, took_s, verdicts, code, settled.cursor, fires, errors, slept, kept_all)
-
-
-@contextmanager
-def _ledger(place: Here) -> Iterator[tuple[Ledger, LedgerError | None]]:
-    """The ledger to write; where the disk takes nothing, the same to read and why: a report there is."""
-    why = None
-    try:
-        ledger = place.ledger()
-    except (LedgerDamaged, LedgerNewer):
-        raise
-    except LedgerError as error:
-        why = error
-        try:
-            ledger = place.ledger(write=False)
-        except LedgerError:
-            raise why from None
-    with ledger:
-        yield ledger, why

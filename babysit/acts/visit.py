@@ -6,6 +6,8 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -26,6 +28,9 @@ from patrol.ask import request_pairs
 from patrol.history import History
 from patrol.readers import read_probe
 
+if TYPE_CHECKING:
+    from fleet.link.answers import Answers
+
 _SIDE_BY_SIDE = 32
 _ANSWER_S = 16.0  # what a probe may take where nobody set a limit
 
@@ -41,12 +46,16 @@ class Accepted(Struct, frozen=True):
 
 
 class Ask(Struct, frozen=True):
-    """One box to be asked, with what is known of its runs. `pinned` None: no key was confirmed yet."""
+    """One box to be asked, with what is known of its runs. `pinned` None: no key was confirmed yet.
+
+    `answers` remembers what ssh said of the box's name; None: ssh is asked.
+    """
 
     box: BoxSpec
     runs: tuple[Run, ...]
     histories: Mapping[str, History]
     pinned: Pin | None
+    answers: "Answers | None" = None
 
 
 class Look(Struct, frozen=True):
@@ -72,7 +81,8 @@ def opened(
         if keep and accepted is not None:
             keep_pin(ledger, box.name, accepted)
         if keep:
-            ledger.away.answered(box.name)
+            with suppress(LedgerError):  # on a full disk a box rests longer than it need, and that is all
+                ledger.away.answered(box.name)
         yield link
 
 
@@ -116,7 +126,8 @@ def ask(
         )
         took_s = clock.monotonic() - began
         sections = frame.sections(reply.stdout, token, where=where)
-        return read_probe(sections, runs, at=clock.now(), took_s=took_s)
+        seen = read_probe(sections, runs, at=clock.now(), took_s=took_s)
+        return replace(seen, strict_kex=getattr(link, "strict_kex", None))  # a link without SSH has none
     except LinkError as error:
         return error.away
     except ProbeUnreadable as error:
@@ -129,7 +140,9 @@ def look(wanted: Ask, *, wait: tuple[str, int] | None = None) -> Look:
     began = clock.monotonic()
     try:
         limit_s = wanted.box.limit_s + (wait[1] if wait else 0)
-        with _connected(wanted.box, wanted.pinned, wanted.box.limit_s) as (link, accepted):
+        with _connected(
+            wanted.box, wanted.pinned, wanted.box.limit_s, probe=True, answers=wanted.answers
+        ) as (link, accepted):
             left_s = max(1.0, limit_s - (clock.monotonic() - began))
             seen = ask(link, wanted.box.name, wanted.runs, wanted.histories, wait=wait, limit_s=left_s)
             return Look(seen, accepted)
@@ -141,11 +154,27 @@ def look(wanted: Ask, *, wait: tuple[str, int] | None = None) -> Look:
 
 
 def look_at_runs(
-    ledger: Ledger, runs: Sequence[Run], spec: Spec, histories: Mapping[str, History], *, limit_s: float
+    ledger: Ledger,
+    runs: Sequence[Run],
+    spec: Spec,
+    histories: Mapping[str, History],
+    *,
+    limit_s: float,
+    folder: Path | None = None,
 ) -> dict[str, Probe]:
-    """One probe of each box that `runs` are on, by the box's name; what is learnt of the boxes is kept."""
+    """One probe of each box that `runs` are on, by the box's name; what is learnt of the boxes is kept.
+
+    What ssh says of their names is remembered in `folder`; None: it is asked anew.
+    """
+    answers = _answers(folder) if folder and runs else None
     asks = [
-        Ask(box, tuple(run for run in runs if run.box.name == name), histories, ledger.pins.find(name))
+        Ask(
+            box,
+            tuple(run for run in runs if run.box.name == name),
+            histories,
+            ledger.pins.find(name),
+            answers,
+        )
         for name, box in boxes_of(runs, spec).items()
     ]
     looks = look_at_all(asks, limit_s=limit_s)
@@ -154,7 +183,17 @@ def look_at_runs(
             keep_pin(ledger, name, found.accepted)
         with suppress(LedgerError):  # on a full disk a box is asked more often, and that is all
             _note_answer(ledger, name, found.probe)
+        if answers and isinstance(found.probe, Unreachable):
+            answers.forget(name)
+    if answers:
+        answers.keep()
     return {name: found.probe for name, found in looks.items()}
+
+
+def _answers(folder: Path) -> "Answers":
+    from fleet.link.answers import Answers  # noqa: PLC0415 - as in `_connected`
+
+    return Answers(folder)
 
 
 def _note_answer(ledger: Ledger, box: str, probe: Probe) -> None:
@@ -213,16 +252,23 @@ def _work(
 
 
 @contextmanager
-def _connected(box: BoxSpec, pin: Pin | None, limit_s: float) -> Iterator[tuple[OpenLink, Accepted | None]]:
+def _connected(
+    box: BoxSpec,
+    pin: Pin | None,
+    limit_s: float,
+    *,
+    probe: bool = False,
+    answers: "Answers | None" = None,
+) -> Iterator[tuple[OpenLink, Accepted | None]]:
     # Imported here: the ways to a box cost more than a whole `babysit status`.
     from fleet.link.address import resolve  # noqa: PLC0415 - as above
     from fleet.link.open import connect  # noqa: PLC0415 - as above
 
-    address = resolve(box)
+    address = resolve(box, answers.ask if answers else None)
     pinned = HostKey(pin.key_type, pin.key_b64) if pin else None
     began = clock.monotonic()
     try:
-        link = connect(box, pinned=pinned, limit_s=limit_s, address=address)
+        link = connect(box, pinned=pinned, limit_s=limit_s, address=address, probe=probe)
     except LinkError as error:
         if error.away.cause is Cause.RESOLVE and box.host == box.name:
             what = f"no box {box.name!r}: not in babysit.toml, not in your ssh_config, and no host name"

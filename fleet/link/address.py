@@ -11,6 +11,8 @@ from fleet.errors import UsageError
 from fleet.link.ssh_config import (
     GET_SSH,
     SSH_PORT,
+    Asking,
+    Options,
     ask_ssh,
     has_ssh,
     home,
@@ -70,9 +72,10 @@ class Address(Struct, frozen=True):
         return f"{self.host}:{self.port}"
 
 
-def resolve(box: BoxSpec) -> Address:
+def resolve(box: BoxSpec, ask: Asking | None = None) -> Address:
     """The address of `box`: ssh_config as `ssh -G` understands it, overridden by what the spec says.
 
+    `ask` stands in for asking ssh itself, where answers are remembered (fleet.link.answers).
     Where there is no ssh program, `~/.ssh/config` is read by paramiko; what that cannot follow (Include,
     ProxyJump) is refused by name. Raises UsageError for a host, user or option that cannot be used.
     """
@@ -84,10 +87,10 @@ def resolve(box: BoxSpec) -> Address:
                 where=box.name,
                 hint=f"correct `{what}` of [box.{box.name}]",
             )
-    return _address(box, options_of(box))
+    return _address(box, options_of(box, ask), ask or ask_ssh)
 
 
-def _address(box: BoxSpec, options: dict[str, list[str]]) -> Address:
+def _address(box: BoxSpec, options: Options, ask: Asking) -> Address:
     host = options["hostname"][0]
     port = box.port or int(options["port"][0])
     user = box.user or options["user"][0]
@@ -107,7 +110,9 @@ def _address(box: BoxSpec, options: dict[str, list[str]]) -> Address:
         identities_only=bool(box.identity) or options.get("identitiesonly", ["no"])[0] == "yes",
         agent=_agent(options.get("identityagent", ["SSH_AUTH_SOCK"])[0]),
         by_hand=by_hand(box),
-        way=_way(box, options, {"%h": host, "%p": str(port), "%r": user, "%n": box.host.rpartition("@")[2]}),
+        way=_way(
+            box, options, ask, {"%h": host, "%p": str(port), "%r": user, "%n": box.host.rpartition("@")[2]}
+        ),
     )
 
 
@@ -118,10 +123,10 @@ def _agent(option: str) -> str | None:
     return (os.environ.get("SSH_AUTH_SOCK") if option == "SSH_AUTH_SOCK" else named) or None
 
 
-def _way(box: BoxSpec, options: dict[str, list[str]], tokens: dict[str, str]) -> Way | None:
+def _way(box: BoxSpec, options: Options, ask: Asking, tokens: dict[str, str]) -> Way | None:
     jumps, command = (options.get(name, ["none"])[0] for name in ("proxyjump", "proxycommand"))
     if jumps.lower() != "none":
-        return _jumps(box, _expand(jumps, {**tokens, "%%": "%"}), (tokens["%h"], tokens["%p"]))
+        return _jumps(box, _expand(jumps, {**tokens, "%%": "%"}), ask, (tokens["%h"], tokens["%p"]))
     if command.lower() == "none":
         return None
     where = f"ProxyCommand of {box.host}: {render_untrusted(command, _WORDS_SHOWN)}"
@@ -149,7 +154,7 @@ def _way(box: BoxSpec, options: dict[str, list[str]], tokens: dict[str, str]) ->
     return Way(filled, f"the ProxyCommand of {box.host}", f"ProxyCommand {command}")
 
 
-def _jumps(box: BoxSpec, jumps: str, target: tuple[str, str]) -> Way:
+def _jumps(box: BoxSpec, jumps: str, ask: Asking, target: tuple[str, str]) -> Way:
     """The way over these hosts (`[user@]host[:port]`, split by commas), the first one first."""
     if not has_ssh():
         raise UsageError(
@@ -159,7 +164,7 @@ def _jumps(box: BoxSpec, jumps: str, target: tuple[str, str]) -> Way:
             next=(GET_SSH,),
         )
     logins = [_login(box, hop.strip()) for hop in jumps.split(",")]
-    asked = [ask_ssh(box.name, host, words) for host, words in logins]
+    asked = [ask(box.name, host, words) for host, words in logins]
     places = [*((found["hostname"][0], found["port"][0]) for found in asked[1:]), target]
     # Where the jump itself hangs, ssh should say so before our own limit ends it without a word.
     terms = (*_JUMP_TERMS, f"ConnectTimeout={max(1, int(box.limit_s) - 1)}")
@@ -189,7 +194,7 @@ def _login(box: BoxSpec, hop: str) -> tuple[str, tuple[str, ...]]:
     return found["host"].strip("[]"), overrides(found["user"], found["port"])
 
 
-def _own_files(options: dict[str, list[str]]) -> tuple[str, ...]:
+def _own_files(options: Options) -> tuple[str, ...]:
     """The same for the files below ~ that ssh would take from the password file's home."""
     if str(Path.home()) == passwd_home():
         return ()

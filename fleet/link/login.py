@@ -6,7 +6,9 @@ Nothing is asked, typed or forwarded; the agent only signs.
 import base64
 import binascii
 import socket
+import threading
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import paramiko
@@ -16,6 +18,15 @@ from fleet.link.address import Address
 
 MAX_KEY_BYTES = 64 * 1024  # a 16384-bit RSA key has 13 kB
 AGENT_LIMIT_S = 5.0  # an agent that lists its keys later than this is taken for dead
+
+
+_LOADING = threading.Lock()
+
+
+@lru_cache(maxsize=16)
+def _key(path: str, *_as_it_was: int) -> paramiko.PKey:
+    """The key in a file, read once for all boxes of a tick. Raises as the library does."""
+    return paramiko.PKey.from_path(path)
 
 
 class Agent(AgentSSH):
@@ -83,13 +94,12 @@ class Login:
 
     def _keys(self) -> Iterator[tuple[str, paramiko.PKey]]:
         tried: set[bytes] = set()
-        wanted: set[bytes] = set()
         for path in map(Path, self._address.identities):
-            wanted |= _public_blob(path)
             key = self._load(path)
             if key is not None and key.asbytes() not in tried:
                 tried.add(key.asbytes())
                 yield str(path), key
+        wanted = {blob for path in self._address.identities for blob in _public_blob(Path(path))}
         for key in self._agent_keys():
             if key.asbytes() in tried or (self._address.identities_only and key.asbytes() not in wanted):
                 continue
@@ -111,11 +121,13 @@ class Login:
     def _load(self, path: Path) -> paramiko.PKey | None:
         """The private key in `path`, None when it cannot be used; why is noted where it matters."""
         try:
-            if not path.is_file() or path.stat().st_size > MAX_KEY_BYTES:
+            found = path.stat() if path.is_file() else None
+            if found is None or found.st_size > MAX_KEY_BYTES:
                 if self._address.identities_only:  # named on purpose, unlike ssh's default names
                     self.unusable.append(f"there is no key file {path}")
                 return None
-            return paramiko.PKey.from_path(str(path))
+            with _LOADING:
+                return _key(str(path), found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
         except (
             TypeError,
             paramiko.PasswordRequiredException,

@@ -6,6 +6,7 @@ from typing import Protocol
 from fleet.link.address import Address, resolve
 from fleet.link.base import Link
 from fleet.link.hostkeys import HostKey
+from fleet.link.light import load_paramiko
 from fleet.model.spec import BoxSpec
 
 
@@ -22,21 +23,36 @@ class OpenLink(Link, Protocol):
 
 
 def connect(
-    box: BoxSpec, *, pinned: HostKey | None, limit_s: float, address: Address | None = None
+    box: BoxSpec,
+    *,
+    pinned: HostKey | None,
+    limit_s: float,
+    address: Address | None = None,
+    probe: bool = False,
 ) -> OpenLink:
     """A link to `box`, logged in, within `limit_s`. `address` is `resolve(box)`, where that is known already.
 
+    `probe` says that one question is asked of many boxes: what only a longer stay may need is left out.
     The box must prove to have `pinned`, or with None a key that the user's known_hosts files know; nothing
     is ever written there. Raises UsageError, or LinkError: HostKeyUnknown, HostKeyChanged, AuthRefused,
     LinkTimeout or itself, with the cause in `away`; then no process, thread or descriptor is left.
     """
-    return _LINKS[box.link](box, address or resolve(box), pinned, limit_s)
+    links = _PROBES if probe else _LINKS
+    return links[box.link](box, address or resolve(box), pinned, limit_s)
 
 
 def _fabric(box: BoxSpec, address: Address, pinned: HostKey | None, limit_s: float) -> OpenLink:
+    load_paramiko()
     from fleet.link import ssh  # noqa: PLC0415 - fabric and paramiko are slow to import
 
     return ssh.connect(address, box_name=box.name, pinned=pinned, limit_s=limit_s)
+
+
+def _bare(box: BoxSpec, address: Address, pinned: HostKey | None, limit_s: float) -> OpenLink:
+    load_paramiko()
+    from fleet.link import ssh  # noqa: PLC0415 - as above
+
+    return ssh.connect(address, box_name=box.name, pinned=pinned, limit_s=limit_s, probe=True)
 
 
 def _ssh(box: BoxSpec, address: Address, pinned: HostKey | None, limit_s: float) -> OpenLink:
@@ -49,3 +65,4 @@ _LINKS: dict[str, Callable[[BoxSpec, Address, HostKey | None, float], OpenLink]]
     "fabric": _fabric,
     "ssh": _ssh,
 }
+_PROBES = {**_LINKS, "fabric": _bare}

@@ -26,6 +26,7 @@ from fleet.model.spec import BoxSpec
 
 _CHUNK_BYTES = 64 * 1024
 _LOOK_MS = 100  # how often it is asked whether ssh is gone, while others hold its log open
+_CUT = b" closed by remote host."
 _POLL_S = 0.005
 
 
@@ -111,8 +112,10 @@ class _Trip:
         status = child.end()
         self.serve()
         # 255 is what ssh itself fails with, and what a command may end with: the log knows which of them it
-        # was. Any other status is the command's, whatever the log says.
-        if not said.over and not (self.log.status_came or self.log.signal_came or 0 <= status < 255):
+        # was. Any other status is the command's, but for a line cut after it: ssh then says so, and keeps it.
+        cut = not self.log.eof_came and (self.log.hung_up or _CUT in said.err)
+        ended = self.log.status_came or self.log.signal_came or 0 <= status < 255
+        if not said.over and (cut or not ended):
             raise self._failure(ran_out=False, words=said.err)
         status = -1 if said.over or self.log.signal_came or status < 0 else status
         return Reply(status, said.out, said.err, clock.monotonic() - self._began, over=said.over)

@@ -1,4 +1,4 @@
-"""A link over SSH: fabric's connection, paramiko's channel, our own socket, host-key judge and limits.
+"""A link over SSH: fabric's connection or its bare client, our own socket, host-key judge and limits.
 
 Only this module, `judge`, `channel` and `login` import the SSH libraries: import it for a visit only.
 """
@@ -9,7 +9,6 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
-import fabric
 import paramiko
 
 from fleet import clock
@@ -20,6 +19,7 @@ from fleet.link.algorithms import WEAK, nothing_in_common
 from fleet.link.base import COMMAND, PROBE_MAX_BYTES, Reply, packed
 from fleet.link.causes import Scene, Stage
 from fleet.link.channel import receive, send
+from fleet.link.client import bare, by_fabric
 from fleet.link.dial import Line, Watchdog, dial, places
 from fleet.link.hostkeys import HostKey, Known
 from fleet.link.judge import Judge, KeyRefusedError
@@ -51,7 +51,7 @@ class _Visit:
         self.line: Line | None = None
         self.carrier: Carrier | None = None
         self.transport: paramiko.Transport | None = None
-        self.connection: fabric.Connection | None = None
+        self.client: paramiko.SSHClient | None = None
 
     def left_s(self) -> float:
         return self.began + self.limit_s - clock.monotonic()
@@ -91,6 +91,12 @@ class _Visit:
         leading = tuple(kind for kind in first if kind in kinds)
         accepted.key_types = (*leading, *(kind for kind in kinds if kind not in leading))
         return transport
+
+    def logged_in(self) -> paramiko.Transport:
+        """The transport of this login. Raises EOFError when there is none."""
+        if self.transport is None:
+            raise EOFError
+        return self.transport
 
     def failure(self, error: Exception) -> LinkError:
         took_s = clock.monotonic() - self.began
@@ -137,9 +143,8 @@ class _Visit:
         if self.line is not None:
             self.line.shut()  # first: whoever waits on it wakes up
         self.login.close()
-        if self.connection is not None:
-            self.connection.close()
-            self.connection.client.close()  # fabric closes it only once the login had succeeded
+        if self.client is not None:
+            self.client.close()  # not fabric's connection, which closes it only once the login had succeeded
         if self.transport is not None:
             self.transport.close()
             self.transport.packetizer.complete_handshake()  # ends its timer thread
@@ -169,16 +174,17 @@ class SshLink:
         dog = Watchdog(limit_s, self._line)
         try:
             with dog:
-                reply = self._talk(packed(script, request, limit_s), max_bytes)
+                reply, whole = self._talk(packed(script, request, limit_s), max_bytes)
         except (OSError, EOFError, paramiko.SSHException) as error:
             self._fail(error, began, limit_s, dog)
-        if reply.status == -1 and not reply.over:
+        if not whole:
             self._transport.join(0.2)  # it marks its channels before itself
             if dog.bitten or self._line.ended or not self._transport.is_active():
                 self._fail(EOFError(), began, limit_s, dog)
         return reply
 
-    def _talk(self, payload: bytes, max_bytes: int) -> Reply:
+    def _talk(self, payload: bytes, max_bytes: int) -> tuple[Reply, bool]:
+        """The reply, and whether the box itself said that no more comes: a status alone may come before."""
         began = clock.monotonic()
         channel = self._transport.open_session(timeout=_AFTER_US_S)
         sender = threading.Thread(target=send, args=(channel, payload), name="link sender", daemon=True)
@@ -187,11 +193,12 @@ class SshLink:
             sender.start()
             out, err, over = receive(channel, max_bytes)
             status = -1 if over else channel.recv_exit_status()
+            whole = over or (status != -1 and bool(channel.eof_received))
         finally:
             channel.close()
             if sender.ident is not None:
                 sender.join(_JOIN_S)
-        return Reply(status, out, err, clock.monotonic() - began, over=over)
+        return Reply(status, out, err, clock.monotonic() - began, over=over), whole
 
     def _fail(self, error: Exception, began: float, limit_s: float, dog: Watchdog) -> NoReturn:
         visit = self._visit
@@ -220,20 +227,22 @@ class SshLink:
         self.close()
 
 
-def connect(address: Address, *, box_name: str, pinned: HostKey | None, limit_s: float) -> SshLink:
+def connect(
+    address: Address, *, box_name: str, pinned: HostKey | None, limit_s: float, probe: bool = False
+) -> SshLink:
     """A link to the box, logged in, within `limit_s`.
 
     The host key must be `pinned`, or, with None, stand in the user's known_hosts files; nothing is ever
-    written there. Raises LinkError: HostKeyUnknown, HostKeyChanged, AuthRefused, LinkTimeout or itself, with
-    the cause in `away`; then no thread, socket or descriptor is left.
+    written there. `probe` is as in fleet.link.open. Raises LinkError: HostKeyUnknown, HostKeyChanged,
+    AuthRefused, LinkTimeout or itself, with the cause in `away`; then no thread, socket or file is left.
     """
     judge = Judge(pinned, hostkeys.known_in_user_files(address, only_revoked=pinned is not None))
     visit = _Visit(address, box_name, limit_s, judge)
     try:
         line = visit.dial()
-        connection = _connection(visit, line, judge)
-        visit.under_watch(line, connection.open)
-        transport: paramiko.Transport = connection.transport
+        log_in = _login(visit, line, judge, probe=probe)
+        visit.under_watch(line, log_in)
+        transport = visit.logged_in()
         return SshLink(visit, line, transport, _host_key(transport))
     except Exception as error:
         failure = visit.failure(error)
@@ -244,15 +253,19 @@ def connect(address: Address, *, box_name: str, pinned: HostKey | None, limit_s:
         raise
 
 
-def offered_key(address: Address, limit_s: float, *, box_name: str = "") -> HostKey:
+def offered_key(
+    address: Address, limit_s: float, *, box_name: str = "", first: HostKey | None = None
+) -> HostKey:
     """The key that the box proves to have, without logging in: what `babysit trust` shows.
+
+    It is asked for one of the type of `first`; where it has none of that type it shows another.
 
     Raises LinkError as `connect` does, never for the key itself.
     """
     visit = _Visit(address, box_name or address.lookup_name, limit_s, Judge(None, Known()))
     try:
         line = visit.dial()
-        transport = visit.new_transport(line, (), disabled_algorithms=WEAK)
+        transport = visit.new_transport(line, Judge(first, Known()).types(), disabled_algorithms=WEAK)
         visit.under_watch(line, lambda: transport.start_client(timeout=_AFTER_US_S))
         return _host_key(transport)
     except Exception as error:
@@ -261,28 +274,20 @@ def offered_key(address: Address, limit_s: float, *, box_name: str = "") -> Host
         visit.free()
 
 
-def _connection(visit: _Visit, line: Line, judge: Judge) -> fabric.Connection:
-    address = visit.address
-    connection = fabric.Connection(
-        address.host,
-        user=address.user,
-        port=address.port,
-        # ssh_config is resolved already; no file of fabric's own may change where we go
-        config=fabric.Config(lazy=True, ssh_config=paramiko.SSHConfig()),
-        forward_agent=False,
-        connect_kwargs={
-            "sock": line,
-            "timeout": _AFTER_US_S,
-            "allow_agent": False,
-            "look_for_keys": False,
-            "auth_strategy": visit.login,
-            "disabled_algorithms": WEAK,
-            "transport_factory": lambda sock, **options: visit.new_transport(sock, judge.types(), **options),
-        },
-    )
-    connection.client.set_missing_host_key_policy(judge)  # in place of fabric's, which accepts any key
-    visit.connection = connection
-    return connection
+def _login(visit: _Visit, line: Line, judge: Judge, *, probe: bool) -> Callable[[], Any]:
+    """What logs in, on our terms."""
+    terms = {
+        "sock": line,
+        "timeout": _AFTER_US_S,
+        "allow_agent": False,
+        "look_for_keys": False,
+        "auth_strategy": visit.login,
+        "disabled_algorithms": WEAK,
+        "transport_factory": lambda sock, **options: visit.new_transport(sock, judge.types(), **options),
+    }
+    visit.client, log_in = (bare if probe else by_fabric)(visit.address, terms)
+    visit.client.set_missing_host_key_policy(judge)  # in place of theirs: fabric's accepts any key
+    return log_in
 
 
 def _host_key(transport: paramiko.Transport) -> HostKey:

@@ -5,6 +5,7 @@ import os
 import pwd
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,10 +17,11 @@ from fleet.text.untrusted import render_untrusted
 
 SSH_PORT = 22
 GET_SSH = "apt-get install openssh-client"
-_ASK_LIMIT_S = 5.0
+ASK_LIMIT_S = 5.0
 _WORDS_SHOWN = 200
 _DEFAULT_IDENTITIES = ("id_rsa", "id_ecdsa", "id_ed25519")
 _GLOBAL_KNOWN_HOSTS = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
+_ALWAYS = {"hostname", "port", "user"}
 _FILE = re.compile(r'"([^"]*)"|(\S+)')
 
 # What the parser would pass over, take as always true, or run without a limit.
@@ -28,14 +30,19 @@ _BEYOND = re.compile(
 )
 
 
-def options_of(box: BoxSpec) -> dict[str, list[str]]:
-    """Option (lower case) -> its values, in order, for `box`, whose own user and port go first.
+# Option (lower case) -> its values, in order.
+Options = dict[str, list[str]]
+
+
+def options_of(box: BoxSpec, ask: "Asking | None" = None) -> Options:
+    """The options for `box`, whose own user and port go first; `ask` None: ssh itself is asked.
 
     Without an ssh program `~/.ssh/config` is read by paramiko. Raises UsageError for what cannot be used.
     """
     if not has_ssh():
         return _read_config(box)
-    return ask_ssh(box.name, box.host, overrides(box.user, str(box.port) if box.port else None))
+    words = overrides(box.user, str(box.port) if box.port else None)
+    return (ask or ask_ssh)(box.name, box.host, words)
 
 
 def overrides(user: str | None, port: str | None) -> tuple[str, ...]:
@@ -57,12 +64,16 @@ def ssh_words() -> list[str]:
     return ["ssh", "-F", str(own)] if str(Path.home()) != passwd_home() and own.is_file() else ["ssh"]
 
 
-def ask_ssh(where: str, host: str, words: tuple[str, ...]) -> dict[str, list[str]]:
-    """What `ssh -G` says of `host`, called with these options besides: option (lower case) → its values."""
-    answer = run([*ssh_words(), *words, "-G", "--", host], limit_s=_ASK_LIMIT_S)
+# The box that it is about, the host, and ssh's options besides.
+Asking = Callable[[str, str, tuple[str, ...]], Options]
+
+
+def ask_ssh(where: str, host: str, words: tuple[str, ...]) -> Options:
+    """What `ssh -G` says of `host`, called with these options besides. Raises UsageError."""
+    answer = run([*ssh_words(), *words, "-G", "--", host], limit_s=ASK_LIMIT_S)
     if answer.status is None:
         raise UsageError(
-            f"`ssh -G {host}` did not answer within {_ASK_LIMIT_S:g} s",
+            f"`ssh -G {host}` did not answer within {ASK_LIMIT_S:g} s",
             where=where,
             hint="a `Match exec` in ssh_config may hang",
             next=(f"ssh -G {quote.sh(host)}",),
@@ -73,14 +84,22 @@ def ask_ssh(where: str, host: str, words: tuple[str, ...]) -> dict[str, list[str
             where=where,
             next=(f"ssh -G {quote.sh(host)}",),
         )
-    options: dict[str, list[str]] = {}
+    options: Options = {}
     for line in answer.out.decode("utf-8", "surrogateescape").splitlines():
         option, _, value = line.partition(" ")
         options.setdefault(option.lower(), []).append(value)
+    # ssh writes block by block, and ends with 0 though a write failed; what decides the way comes last.
+    if not answer.out.endswith(b"\n") or not options.keys() >= _ALWAYS:
+        raise UsageError(
+            f"`ssh -G {host}` answered in part ({len(answer.out)} bytes)",
+            where=where,
+            hint="the same command again should do",
+            next=(f"ssh -G {quote.sh(host)}",),
+        )
     return options
 
 
-def _read_config(box: BoxSpec) -> dict[str, list[str]]:
+def _read_config(box: BoxSpec) -> Options:
     """The same without an ssh program, as far as `~/.ssh/config` says it by itself."""
     from paramiko.config import SSHConfig  # noqa: PLC0415 - a heavy import that most hosts never need
     from paramiko.ssh_exception import SSHException  # noqa: PLC0415 - as above

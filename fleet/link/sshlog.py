@@ -30,7 +30,7 @@ class SshLog:
 
     `vouched` says what ssh accepted the box by: its key, or a certificate (None: by neither, so far).
     `refused` is why it did not. `no_session`: the box let us in, and gave no session. `status_came` and
-    `signal_came`: it told how the command ended.
+    `signal_came`: it told how the command ended; `eof_came`: that its answer has.
     `no_common` is what the two could not agree on, and what the box offered instead. `strict` has, for each
     of the two, whether it would keep the strict order of the key exchange. `offered` and `accepted` are the
     login key on trial. `error` is the exception that the same failure would have been in our own code.
@@ -52,6 +52,7 @@ class SshLog:
         self.unusable_keys: list[str] = []
         self.locked_keys: list[str] = []
         self.missing_keys: list[str] = []
+        self.eof_came = False
         self.status_came = False
         self.signal_came = False
         self.hung_up = False
@@ -246,6 +247,11 @@ def _note(names: list[str], name: str) -> None:
 def _ended(log: SshLog, match: re.Match[str]) -> None:
     log.status_came = log.status_came or match[1] == "status"
     log.signal_came = log.signal_came or match[1] == "signal"
+
+
+@_on(r"debug2: channel \d+: rcvd (eof|close)$")
+def _said_all(log: SshLog, _: re.Match[str]) -> None:
+    log.eof_came = True
 
 
 @_on(r"channel \d+: open failed", r"\S* ?request failed on channel")

@@ -1,5 +1,6 @@
 """Frames: how a script on a box answers (docs/box.md). Bytes in, sections out; nothing is judged."""
 
+import zlib
 from collections.abc import Iterable
 
 from msgspec import Struct
@@ -85,25 +86,17 @@ def _split(body: bytes, where: str) -> Iterable[Section]:
 
 
 def cksum(data: bytes) -> int:
-    """POSIX cksum of `data`: the CRC that every box can compute without our tools."""
-    crc = 0
+    """POSIX cksum of `data`: the CRC that every box can compute without our tools.
+
+    zlib has the same polynomial, but takes the lowest bit of a byte first: both ways are turned round.
+    """
     length, tail = len(data), bytearray()
     while length:
         tail.append(length & 0xFF)
         length >>= 8
-    for byte in (*data, *tail):
-        crc = (crc << 8 & 0xFFFFFFFF) ^ _CRC[(crc >> 24) ^ byte]
-    return crc ^ 0xFFFFFFFF
+    turned = zlib.crc32((data + tail).translate(_TURNED), _FROM_ZERO)
+    return int(f"{turned:032b}"[::-1], 2)
 
 
-def _crc_table() -> tuple[int, ...]:
-    table = []
-    for byte in range(256):
-        crc = byte << 24
-        for _ in range(8):
-            crc = (crc << 1 ^ (0x04C11DB7 if crc & 0x80000000 else 0)) & 0xFFFFFFFF
-        table.append(crc)
-    return tuple(table)
-
-
-_CRC = _crc_table()
+_FROM_ZERO = 0xFFFFFFFF  # zlib begins with all bits set, cksum with none
+_TURNED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))

@@ -65,8 +65,8 @@ def over_ssh(box, transport) -> Kind:
     folder = Path(os.environ["HOME"]) / ".ssh"
     folder.mkdir()
     (folder / "config").write_text(box.ssh_config_text("gpu1"))
-    spec = BoxSpec("gpu1", "gpu1", link=transport)
-    kind = Kind(lambda: connect(spec, pinned=None, limit_s=20), box.processes)
+    spec = BoxSpec("gpu1", "gpu1", link="ssh" if transport == "ssh" else "fabric")
+    kind = Kind(lambda: connect(spec, pinned=None, limit_s=20, probe=transport == "probe"), box.processes)
 
     def cut() -> None:
         wait_until(lambda: "sleep 60" in box.processes().values(), 15, "the command runs")
@@ -78,7 +78,8 @@ def over_ssh(box, transport) -> Kind:
     return kind
 
 
-BOXED = [pytest.param("fabric", marks=pytest.mark.box), pytest.param("ssh", marks=pytest.mark.box)]
+# A probe goes over the same library as fabric's link, without fabric.
+BOXED = [pytest.param(name, marks=pytest.mark.box) for name in ("fabric", "probe", "ssh")]
 
 
 def held() -> tuple[set[threading.Thread], int, set[int]]:

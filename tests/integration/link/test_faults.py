@@ -30,7 +30,7 @@ SLACK_S = 2.5
 PIN = HostKey("ssh-ed25519", "AAAAC3NzaC1lZDI1NTE5AAAAIORzLyGSf5c7Fmxvz0/8c64luYHZnlx5Qy+D22/wcyjP")
 
 
-@pytest.fixture(params=["fabric", "ssh"])
+@pytest.fixture(params=["probe", "ssh"])  # what a patrol goes over: fabric is in the contract
 def transport(request, tmp_path, monkeypatch) -> str:
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))  # so that leavings can be seen
@@ -60,8 +60,15 @@ def nothing_left() -> Iterator[None]:
     wait_until(clean, 10, f"nothing left of {held()}, before {was}")
 
 
+LINKS = {"probe": "fabric", "ssh": "ssh"}
+
+
+def connected(box: BoxSpec, *, pinned: HostKey, limit_s: float) -> OpenLink:
+    return connect(box, pinned=pinned, limit_s=limit_s, probe=True)
+
+
 def at(transport: str, port: int, host: str = "127.0.0.1", key: str = "/nonexistent") -> BoxSpec:
-    return BoxSpec("gpu1", host, user="dev", port=port, identity=key, link=transport)
+    return BoxSpec("gpu1", host, user="dev", port=port, identity=key, link=LINKS[transport])
 
 
 # How far a visit can come before it runs out of time, in order.
@@ -83,7 +90,7 @@ def sooner(cause: Cause, than: Cause) -> bool:
 def fails(where: BoxSpec, cause: Cause, *, limit_s: float = LIMIT_S, pin: HostKey | None = PIN) -> LinkError:
     began = time.monotonic()
     with pytest.raises(LinkError) as caught:
-        connect(where, pinned=pin, limit_s=limit_s).close()
+        connected(where, pinned=pin, limit_s=limit_s).close()
     took_s = time.monotonic() - began
     away = caught.value.away
     if sooner(away.cause, cause) and limit_s < 20:
@@ -192,7 +199,7 @@ def to(box: Box, transport: str, port: int | None = None) -> BoxSpec:
 
 
 def visit(box: Box, transport: str, port: int | None = None, limit_s: float = 20) -> OpenLink:
-    return connect(to(box, transport, port), pinned=pin_of(box), limit_s=limit_s)
+    return connected(to(box, transport, port), pinned=pin_of(box), limit_s=limit_s)
 
 
 # Bytes of the box's answer that pass: within its version line, its key exchange, and the login.
@@ -258,6 +265,32 @@ def test_an_answer_that_is_cut_is_no_answer(box: Box, transport):  # R12 R21 D4
     for point in random.Random(seed).sample(points(box, transport)[1:-1], 4):
         assert cut_after(box, transport, point) == Cause.CUT
     wait_until(lambda: box.processes() == {}, 20, f"nothing is left on the box: {box.processes()}")
+
+
+def only_the_child(box: Box) -> bool:
+    return [line for line in box.processes().values() if not line.startswith("sshd")] == ["sleep 67"]
+
+
+@pytest.mark.box
+def test_a_cut_after_the_end_of_the_command_is_no_answer(box: Box, transport):  # R12 D4
+    """sshd tells the status once the command has ended, although a child of it still writes."""
+    with visit(box, transport) as link:
+
+        def cut() -> None:
+            wait_until(lambda: only_the_child(box), 20, "only the child is left")
+            for pid in box.session_pids():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+        knife = threading.Thread(target=cut)
+        knife.start()
+        with pytest.raises(LinkError) as caught:
+            link.run(b"echo begun; sleep 67 & exit 0", b"", limit_s=40)
+        knife.join(30)
+    assert caught.value.away.cause == Cause.CUT, caught.value.what
+    for pid, line in box.processes().items():
+        if line == "sleep 67":
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.fault
@@ -377,9 +410,9 @@ def in_a_row(box: Box, transport: str, rounds: int) -> int:
             for _ in range(rounds):
                 for kind in kinds:
                     with pytest.raises(LinkError):
-                        connect(at(transport, ports[kind]), pinned=PIN, limit_s=0.3)
+                        connected(at(transport, ports[kind]), pinned=PIN, limit_s=0.3)
                 with pytest.raises(HostKeyChanged):
-                    connect(to(box, transport), pinned=wrong, limit_s=20)
+                    connected(to(box, transport), pinned=wrong, limit_s=20)
                 fails(at(transport, box.port), Cause.AUTH, pin=pin_of(box), limit_s=20)
                 with pytest.raises(LinkTimeout):
                     visit(box, transport).run(b"sleep 9", b"", limit_s=0.3)
@@ -437,7 +470,7 @@ def test_what_the_box_says_and_what_the_link_says_are_all_distinct(make_box, tra
         }
         for name, (where, pin) in away.items():
             with pytest.raises(LinkError) as caught:
-                connect(where, pinned=pin, limit_s=2 if name == "timed out" else 20)
+                connected(where, pinned=pin, limit_s=2 if name == "timed out" else 20)
             seen[name] = caught.value.away.cause
     with visit(box, transport) as link, pytest.raises(LinkTimeout) as late:
         link.run(b"sleep 9", b"", limit_s=0.5)

@@ -16,13 +16,13 @@ from fleet.errors import HostKeyChanged, HostKeyUnknown, LinkError
 from fleet.link import ssh
 from fleet.link.address import resolve
 from fleet.link.hostkeys import HostKey
-from fleet.link.open import connect
+from fleet.link.open import OpenLink, connect
 from fleet.model.probe import Cause
 from fleet.model.spec import BoxSpec
 
 pytestmark = pytest.mark.box
 
-TRANSPORTS = ("fabric", "ssh")
+TRANSPORTS = ("fabric", "probe", "ssh")
 
 
 def folder() -> Path:
@@ -150,10 +150,16 @@ CASES = {
 }
 
 
+def over(transport: str, pinned: HostKey | None = None) -> OpenLink:
+    """A link over fabric, over the client in it alone as a probe has it, or over the system's ssh."""
+    box = BoxSpec("gpu1", "gpu1", link="ssh" if transport == "ssh" else "fabric")
+    return connect(box, pinned=pinned, limit_s=20, probe=transport == "probe")
+
+
 def outcome(transport: str, pinned: HostKey | None = None) -> str:
     """`accept`, or why not; never anything but a verdict on the host key."""
     try:
-        with connect(BoxSpec("gpu1", "gpu1", link=transport), pinned=pinned, limit_s=20):
+        with over(transport, pinned):
             return "accept"
     except HostKeyUnknown as error:
         return "authority" if "certificate authority" in error.what else "unknown"
@@ -203,11 +209,11 @@ def misread(box: Box, keys: Keys, cases: dict[str, Case]) -> list[str]:
     for name, case in cases.items():
         file = known(box, case.lines(keys), case.config)
         was = file.read_bytes()
-        with ThreadPoolExecutor(3) as asking:
+        with ThreadPoolExecutor(4) as asking:
             itself_asked = asking.submit(by_ssh_itself)
             asked = {transport: asking.submit(outcome, transport) for transport in TRANSPORTS}
         itself, seen = itself_asked.result(), {way: answer.result() for way, answer in asked.items()}
-        if seen != {"fabric": case.fabric, "ssh": case.ssh}:
+        if seen != {"fabric": case.fabric, "probe": case.fabric, "ssh": case.ssh}:
             wrong.append(f"{name}: {seen}")
         if itself != ("accept" if case.ssh == "accept" or case.stricter else "refuse"):
             wrong.append(f"{name}: ssh by itself would {itself}")
@@ -309,7 +315,7 @@ def test_weak_algorithms_are_off_and_the_refusal_says_so(make_box):  # S5
         (folder() / "config").write_text(box.ssh_config_text("gpu1"))
         for transport in TRANSPORTS:
             with pytest.raises(LinkError) as caught:
-                connect(BoxSpec("gpu1", "gpu1", link=transport), pinned=None, limit_s=20)
+                over(transport)
             assert caught.value.away.cause == Cause.WEAK, (transport, caught.value.what)
             assert f"speaks no {what} that we use" in caught.value.what
             assert "weak ones are off here" in caught.value.what
@@ -332,7 +338,7 @@ def test_a_choice_of_ciphers_in_ssh_config_is_kept_but_for_the_weak(make_box):  
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_the_strict_order_of_the_key_exchange_is_known(box: Box, transport):  # S5
     (folder() / "config").write_text(box.ssh_config_text("gpu1"))
-    with connect(BoxSpec("gpu1", "gpu1", link=transport), pinned=None, limit_s=20) as link:
+    with over(transport) as link:
         assert link.strict_kex is True
 
 

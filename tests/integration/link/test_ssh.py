@@ -126,6 +126,23 @@ def test_a_key_that_the_user_knows_is_accepted_and_given_back_for_pinning(box: B
     assert known_hosts.read_bytes() == was
 
 
+def test_a_key_file_that_was_replaced_is_read_anew(box: Box, tmp_path):  # R26
+    mine, other = tmp_path / "mine", tmp_path / "other"
+    mine.write_bytes(box.key.read_bytes())
+    mine.chmod(0o600)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", other], check=True)
+    address, _ = address_of(box, identity=str(mine))
+    for _ in range(2):
+        visit(address).close()
+    was = mine.stat()
+    mine.write_bytes(other.read_bytes())  # in place, and as old as before
+    os.utime(mine, ns=(was.st_atime_ns, was.st_mtime_ns))
+    with pytest.raises(AuthRefused):
+        visit(address)
+    mine.write_bytes(box.key.read_bytes())
+    visit(address).close()
+
+
 def fabric_default(box: Box, known_hosts: Path) -> str:
     """What fabric does by itself: no known_hosts file is looked at, whatever stands in it."""
     assert known_hosts.exists()

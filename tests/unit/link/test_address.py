@@ -235,6 +235,22 @@ def test_a_broken_ssh_config_is_said_in_ssh_s_words(home):
     assert caught.value.next == ("ssh -G gpu1",)
 
 
+@pytest.mark.parametrize(
+    "cut", ["head -c 4096", "tail -c +4097"], ids=["the-end-is-lost", "the-start-is-lost"]
+)
+def test_an_answer_of_ssh_that_came_in_part_is_not_used(home, tmp_path, monkeypatch, cut):  # R26 P5
+    """ssh writes it block by block, and does not notice when one of its writes fails."""
+    ssh = tmp_path / "bin" / "ssh"
+    ssh.parent.mkdir()
+    ssh.write_text(f'#!/bin/sh\n{shutil.which("ssh")} "$@" | {cut}\n')
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{ssh.parent}:{os.environ['PATH']}")
+    long = "SendEnv " + " ".join(f"NAME_{number}" for number in range(400))
+    (home / ".ssh/config").write_text(f"Host train\n  HostName 192.0.2.7\n  {long}\n")
+    with pytest.raises(UsageError, match="answered in part"):
+        resolve(BoxSpec("b", "train"))
+
+
 def test_ssh_itself_agrees(home):
     found = resolve(BoxSpec("b", "gpu1"))
     said = subprocess.run(

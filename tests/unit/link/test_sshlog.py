@@ -229,6 +229,13 @@ def test_how_the_command_ended():  # R12
     ).status_came
 
 
+def test_whether_the_answer_came_whole():  # R12
+    assert not read(COMMAND).eof_came
+    for said in ("eof", "close"):
+        assert read(f"{COMMAND}debug2: channel 0: rcvd {said}\n").eof_came
+    assert not read(f"{COMMAND}debug2: channel 0: send eof\n").eof_came
+
+
 def test_a_line_that_the_box_put_into_the_log_is_harmless_and_buys_nothing():  # S23
     """A farewell with line breaks in it: more lines, as far as ssh's log can tell."""
     forged = (
