@@ -1,7 +1,6 @@
 """The console script: a guard, the verbs, and one place where an error becomes a message and an exit code."""
 
 import contextlib
-import errno
 import importlib.util
 import os
 import signal
@@ -10,18 +9,6 @@ from pathlib import Path
 from types import FrameType
 
 SIBLINGS = ("fleet", "handbook", "onbox", "patrol", "sentinels")
-_SHORT = frozenset(
-    (
-        errno.EMFILE,
-        errno.ENFILE,
-        errno.ENOMEM,
-        errno.EAGAIN,
-        errno.ENOSPC,
-        errno.EDQUOT,
-        errno.EIO,
-        errno.EROFS,
-    )
-)
 
 
 def main() -> None:
@@ -68,7 +55,7 @@ def _said(error: Exception) -> int:
     import click  # noqa: PLC0415 - as above
 
     from babysit.verbs import speak  # noqa: PLC0415 - as above
-    from babysit.verbs.audited import code_of  # noqa: PLC0415 - as above
+    from babysit.verbs.audited import code_of, machine_lacks  # noqa: PLC0415 - as above
     from fleet.errors import BabysitError, MachineShort, UsageError  # noqa: PLC0415 - as above
 
     if isinstance(error, (click.exceptions.Exit, click.Abort)):
@@ -78,7 +65,7 @@ def _said(error: Exception) -> int:
         command = context.command_path if context else "babysit"
         error = UsageError(error.format_message(), next=(f"{command} --help",))
     if not isinstance(error, BabysitError):
-        lacks = _lacks(error)
+        lacks = machine_lacks(error)
         if lacks is None:
             raise error
         error = MachineShort(f"this machine could not do it: {lacks}", next=("ulimit -a; df -h",))
@@ -86,13 +73,6 @@ def _said(error: Exception) -> int:
         with contextlib.suppress(OSError):
             return speak.error(error, as_json=as_json)
     return error.exit_code
-
-
-def _lacks(error: Exception) -> str | None:
-    """What this machine has too little of, in its own words; None for what is a bug of ours."""
-    if isinstance(error, OSError) and error.errno in _SHORT:
-        return error.strerror
-    return str(error) if isinstance(error, RuntimeError) and "start new thread" in str(error) else None
 
 
 def _give_up_on_output() -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-MODES = ("ok", "500", "flaky", "hang", "drip", "reset", "307", "slow")
+MODES = ("ok", "500", "flaky", "hang", "drip", "reset", "307", "slow", "wait", "gone")
 SLOW_S = 0.5
 
 
@@ -34,11 +34,14 @@ class Receiver:
     """`mode` may change at any time; it holds from the next request on. `hits` are in order of arrival.
 
     ok: 204 · 500 · flaky: 500 and 204 by turns · hang: no answer · drip: a byte every 0.1 s, for ever ·
-    reset: the connection is reset after the request · 307: to /elsewhere here · slow: 204 after half a second.
+    reset: the connection is reset after the request · 307: to /elsewhere here · slow: 204 after half a second ·
+    wait: `status` (429) with Retry-After: `retry_after` · gone: `status` too.
     """
 
     port: int
     mode: str = "ok"
+    status: int = 429
+    retry_after: str = "5"
     hits: list[Hit] = field(default_factory=list)
     closing: threading.Event = field(default_factory=threading.Event)
 
@@ -69,6 +72,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _500(self) -> None:
         self.send_response(500)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def _wait(self) -> None:
+        self.send_response(self.server.receiver.status)
+        self.send_header("Retry-After", self.server.receiver.retry_after)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def _gone(self) -> None:
+        self.send_response(self.server.receiver.status)
         self.send_header("Content-Length", "0")
         self.end_headers()
 

@@ -43,6 +43,30 @@ def patrols(ledger: Ledger, now: float) -> tuple[str, ...]:
     return tuple(fires)
 
 
+def dead_patrols(ledger: Ledger, now: float) -> tuple[tuple[Patroller, str], ...]:
+    """Those that patrolled here and whose process is gone without a farewell, each with a sentence.
+
+    It ends with the command that starts it again.
+    """
+    found = []
+    for known in ledger.patrollers.all():
+        if not alive(known.identity):
+            again = f"patrol --every {_typed(known.every_s)}"
+            pid = known.identity.partition(" ")[0]
+            due = f", due {ago(now - known.next_at)}" if known.next_at < now else ""
+            says = f"{again} (pid {pid}): gone, started {ago(now - known.at)}{due}; again: babysit {again}"
+            found.append((known, says))
+    return tuple(found)
+
+
+def _typed(seconds: float) -> str:
+    """As `--every` reads it: `30m`, `2h`, `90s`."""
+    for unit, letter in ((3600, "h"), (60, "m")):
+        if seconds % unit == 0:
+            return f"{seconds // unit:.0f}{letter}"
+    return f"{seconds:.0f}s"
+
+
 def _patroller(known: Patroller) -> str:
     next_at = datetime.fromtimestamp(known.next_at).astimezone()
     pid = known.identity.partition(" ")[0]

@@ -18,9 +18,9 @@ def window_command(place: Here, run: Run, *, write: bool) -> tuple[str, ...]:
 
     Asks the box first. Raises NotFound when there is no such window, saying why, ProbeUnreadable, LinkError.
     """
-    with place.ledger() as ledger:
+    with place.ledger_to_look() as (ledger, unwritable):
         box = boxes_of((run,), place.spec)[run.box.name]
-        with opened(ledger, box) as link:
+        with opened(ledger, box, keep=unwritable is None) as link:
             pairs = [("state", run.box.state_dir or "-"), ("id", checked_name(run.run_id, what="run id"))]
             answer = ask(link, _FRAGMENTS, pairs, where=run.box.name, limit_s=_LIMIT_S)
     session, how = answer.must("session"), answer.must("how").text

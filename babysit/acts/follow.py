@@ -1,31 +1,27 @@
 """Follow a run's log to its end, over every loss of the link: bounded waits on the box, resumed by offset."""
 
-import random
-import threading
 from collections.abc import Callable
-from datetime import datetime
 
 from babysit.acts import handing
+from babysit.acts.comeback import Comeback, pause
 from babysit.acts.here import Here
 from babysit.acts.settle import hand_on, histories_of, settle
 from babysit.acts.starting import CALL_S
 from babysit.acts.visit import ask, boxes_of, opened
 from fleet import clock
 from fleet.arming.follow_log import Piece, Spot, follow_log
-from fleet.errors import BabysitError, LinkError, ProbeUnreadable
+from fleet.errors import LinkError, ProbeUnreadable
 from fleet.ledger.ledger import Ledger
 from fleet.link.base import Link
 from fleet.model.run import Run
 from fleet.model.verdict import Verdict
-from fleet.text.say import duration, size
+from fleet.text.say import size
 from sentinels.wait import GIVE_UP_AWAY_S, Leave, after, unseen
 
 PIECE_BYTES = 192 * 1024
 MOST_BEHIND = 8 * 1024 * 1024  # beyond this a reader wants the end and not the past
 HOLD_S = 25  # a wait on the box that nobody needs any more ends by itself soon
 _LEAST_INTERVAL_S = 1.0  # a job that prints without pause costs one visit a second
-_PAUSE_FIRST_S, _PAUSE_MOST_S = 1.0, 30.0
-_NONSENSE_MOST = 3
 
 
 class Follower:
@@ -46,10 +42,7 @@ class Follower:
         self._take = take
         self._say = say
         self._spot: Spot | None = None
-        self._seen = False
-        self._lost_at: float | None = None  # monotonic
-        self._losses = 0
-        self._chance = random.Random()  # noqa: S311 - spreads connections, hides nothing
+        self._link = Comeback(run.box.name, say)
 
     def to_the_end(self) -> Verdict:
         """The verdict on the run when it was over and its log was read to its end.
@@ -58,13 +51,13 @@ class Follower:
         not come back by itself, NotFound when the run is gone from the box.
         """
         box = boxes_of((self._run,), self._place.spec)[self._run.box.name]
-        with self._place.ledger() as ledger:
+        with self._place.ledger_to_look() as (ledger, unwritable):
             while True:
                 try:
-                    with opened(ledger, box) as link:
+                    with opened(ledger, box, keep=unwritable is None) as link:
                         return self._on(link, ledger, box.limit_s)
                 except (LinkError, ProbeUnreadable) as error:
-                    self._lost(error)
+                    self._link.lost(error)
 
     def _on(self, link: Link, ledger: Ledger, limit_s: float) -> Verdict:
         """The verdict at the end, over one open link. Raises LinkError when that does not hold so long."""
@@ -78,10 +71,10 @@ class Follower:
                 spot=self._spot,
                 max_bytes=self._first_bytes if self._spot is None else PIECE_BYTES,
                 most_behind=MOST_BEHIND,
-                hold_s=HOLD_S if self._seen else 0,
+                hold_s=HOLD_S if self._link.seen else 0,
                 limit_s=HOLD_S + limit_s,
             )
-            self._back()
+            self._link.back()
             self._told(piece)
             if piece.over:
                 # What its leftovers go on printing has no end: the log counts as far as it went just now.
@@ -91,7 +84,7 @@ class Follower:
                     if verdict is not None:
                         return verdict
             elif not piece.more:
-                self._pause(began + _LEAST_INTERVAL_S - clock.monotonic())
+                pause(began + _LEAST_INTERVAL_S - clock.monotonic())
 
     def _told(self, piece: Piece) -> None:
         """Hand the piece on, after saying what of the log it does not follow on."""
@@ -104,51 +97,20 @@ class Follower:
             elif piece.start > was.offset:
                 skipped = size(piece.start - was.offset)
                 self._say(f"{skipped} of the log were skipped: they came faster than they can be shown")
-        self._spot, self._seen = piece.spot or was, True
+        self._spot = piece.spot or was
         self._take(piece)
 
     def _judged(self, link: Link, ledger: Ledger) -> Verdict | None:
         """How the run is, now that its chain is gone; None when that was not so after all."""
         began, run = clock.now(), self._run
         seen = ask(link, run.box.name, (run,), histories_of(ledger))
-        settled = settle(self._place, ledger, ((run, seen),), origin="logs", began=began)
+        settled = settle(self._place, ledger, ((run, seen),), origin="logs", began=began, anyway=True)
         verdict = settled.verdicts[0]
-        if not unseen(verdict):
+        if settled.unkept is None and not unseen(verdict):
             handing.rewrite(self._place, ledger, (run,), settled, reached=set(), limit_s=CALL_S, link=link)
         hand_on(self._place, ledger)
         step = after(verdict, left_s=GIVE_UP_AWAY_S, away_s=0.0, away_count=0)
         if isinstance(step, Leave):
             return verdict
-        self._pause(max(step.pause_s, _LEAST_INTERVAL_S))
+        pause(max(step.pause_s, _LEAST_INTERVAL_S))
         return None
-
-    def _lost(self, error: BabysitError) -> None:
-        """Say it once and wait, longer each time. Raises `error` when waiting does not help."""
-        now = clock.monotonic()
-        if isinstance(error, LinkError):
-            hopeless = not error.away.transient
-        else:  # a box that is going down may cut an answer short; one that talks nonsense goes on so
-            hopeless = self._losses >= _NONSENSE_MOST
-        if not self._seen or hopeless:
-            raise error
-        if self._lost_at is None:
-            self._lost_at = now
-            at = datetime.fromtimestamp(clock.now()).astimezone().strftime("%H:%M:%S")
-            self._say(f"the link to {self._run.box.name} was lost at {at}: {error.what}; trying again")
-        elif now - self._lost_at > GIVE_UP_AWAY_S:
-            raise error
-        pause_s = min(_PAUSE_FIRST_S * 2.0**self._losses, _PAUSE_MOST_S)
-        self._losses = min(self._losses + 1, 16)
-        # Those who lost the same box at the same moment do not come back at the same moment.
-        self._pause(pause_s * self._chance.uniform(0.7, 1.0))
-
-    def _back(self) -> None:
-        if self._lost_at is not None:
-            away = duration(clock.monotonic() - self._lost_at)
-            self._say(f"the link to {self._run.box.name} is back after {away}; going on from there")
-        self._lost_at, self._losses = None, 0
-
-    @staticmethod
-    def _pause(seconds: float) -> None:
-        if seconds > 0:
-            threading.Event().wait(seconds)

@@ -11,7 +11,7 @@ def gc(place: Here, box: BoxSpec, *, days: int, superseded: bool, finished: bool
 
     Raises ProbeUnreadable, LinkError.
     """
-    with place.ledger() as ledger, opened(ledger, box) as link:
+    with place.ledger_to_look() as (ledger, unwritable), opened(ledger, box, keep=unwritable is None) as link:
         return clear(
             link,
             state_dir=box.state_dir,

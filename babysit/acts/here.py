@@ -1,13 +1,16 @@
 """Where a command was called: the spec that holds here, the state folder, boxes and runs by name."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from msgspec import Struct
 
-from fleet.errors import NotFound, SpecError, UsageError
+from fleet.errors import LedgerDamaged, LedgerError, LedgerNewer, NotFound, SpecError, UsageError
 from fleet.ledger.ledger import Ledger
 from fleet.ledger.paths import config_file, state_folder
+from fleet.ledger.private import private_folder
 from fleet.model.run import Run
 from fleet.model.spec import BoxSpec, RunSpec, Spec
 from fleet.spec import decode, find
@@ -23,6 +26,24 @@ class Here(Struct, frozen=True):
     def ledger(self, *, write: bool = True) -> Ledger:
         """The ledger, to be used as a context manager."""
         return Ledger.open(self.folder, write=write)
+
+    @contextmanager
+    def ledger_to_look(self) -> Iterator[tuple[Ledger, LedgerError | None]]:
+        """The ledger to write; where the disk takes nothing, the same to read and why: an answer there is."""
+        why = None
+        try:
+            ledger = self.ledger()
+        except (LedgerDamaged, LedgerNewer):
+            raise
+        except LedgerError as error:
+            why = error
+            try:
+                private_folder(self.folder)  # what others could have written is not read instead
+                ledger = self.ledger(write=False)
+            except LedgerError:
+                raise why from None
+        with ledger:
+            yield ledger, why
 
 
 def here(spec_file: str | None = None) -> Here:

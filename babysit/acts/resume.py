@@ -9,7 +9,7 @@ from msgspec import Struct
 from babysit.acts import armed, handing
 from babysit.acts.here import Here
 from babysit.acts.settle import Settled, finished, hand_on, histories_of, settle
-from babysit.acts.starting import CALL_S, allow, refusal, start, verified, with_code
+from babysit.acts.starting import CALL_S, allow, grants_answered, refusal, start, verified, with_code
 from babysit.acts.visit import ask, boxes_of, look_at_runs, opened
 from fleet import clock
 from fleet.arming.code import CodeNews, compared, look_at_code
@@ -41,16 +41,20 @@ class Resumed(Struct, frozen=True):
 
 
 def take_stock(place: Here, only: Run | None = None, *, limit_s: float = 60.0) -> tuple[Truth, Settled]:
-    """One fresh look at every run (or at one), compared with what the ledger believed."""
+    """One fresh look at every run (or at one), compared with what the ledger believed.
+
+    Where the disk takes nothing there is an answer all the same; it is kept by the next look that can.
+    """
     began = clock.now()
-    with place.ledger() as ledger:
+    with place.ledger_to_look() as (ledger, unwritable):
         runs = (only,) if only else ledger.runs.all()
         before = ledger.ticks.verdicts()
         ask_for = [run for run in runs if only or not finished(before.get(run.run_id))]
         kept = tuple(before[run.run_id] for run in runs if run not in ask_for)
         probes = look_at_runs(ledger, ask_for, place.spec, histories_of(ledger), limit_s=limit_s)
         seen = [(run, probes[run.box.name]) for run in ask_for]
-        settled = settle(place, ledger, seen, origin="resume", began=began, kept=kept)
+        settled = settle(place, ledger, seen, origin="resume", began=began, kept=kept, anyway=True)
+        kept_all = unwritable is None and settled.unkept is None
         reached = {name for name, probe in probes.items() if isinstance(probe, Reachable)}
         waiters = tuple(
             WaiterBelief(
@@ -64,15 +68,33 @@ def take_stock(place: Here, only: Run | None = None, *, limit_s: float = 60.0) -
         fresh = {verdict.run_id: verdict for verdict in settled.verdicts}
         now = clock.now()
         truth = reconcile(runs, before, fresh, waiters, armed.triggers(ledger, now), now)
+        died = armed.dead_patrols(ledger, now)
+        _grants_closed(place, ledger, ask_for, reached)
         truth = msgspec.structs.replace(
-            truth, code=_code_of(place, ledger, ask_for, fresh, reached, limit_s=CALL_S)
+            truth,
+            believed_and_wrong=(*truth.believed_and_wrong, *(says for _, says in died)),
+            code=_code_of(place, ledger, ask_for, fresh, reached, limit_s=CALL_S),
         )
-        for waiter in ledger.waiters.all():
-            if not alive(waiter.identity):
-                ledger.waiters.drop(waiter.id)  # said above as "believed, and wrong"; true from now on
-        handing.rewrite(place, ledger, ask_for, settled, reached=reached, limit_s=CALL_S)
-        hand_on(place, ledger)
+        if kept_all:
+            for waiter in ledger.waiters.all():
+                if not alive(waiter.identity):
+                    ledger.waiters.drop(waiter.id)  # said above as "believed, and wrong"; true from now on
+            for patroller, _ in died:
+                ledger.patrollers.drop(patroller.id)
+            handing.rewrite(place, ledger, ask_for, settled, reached=reached, limit_s=CALL_S)
+            hand_on(place, ledger)
         return truth, settled
+
+
+def _grants_closed(place: Here, ledger: Ledger, runs: Sequence[Run], reached: Collection[str]) -> None:
+    """Ask the boxes that answered how the grants went that were cut short: no probe tells a budget."""
+    open_for = {intent.run_id for intent in ledger.intents.open() if intent.kind == "grant"}
+    wanted = [run for run in runs if run.run_id in open_for and run.box.name in reached]
+    for name, box in boxes_of(wanted, place.spec).items():
+        with contextlib.suppress(BabysitError), opened(ledger, box) as link:
+            for run in wanted:
+                if run.box.name == name:
+                    grants_answered(link, ledger, run)
 
 
 def resume(place: Here, run: Run, *, grant: int = 0) -> Resumed:
@@ -93,7 +115,7 @@ def resume(place: Here, run: Run, *, grant: int = 0) -> Resumed:
                 return Resumed(run, settled.verdicts[0], None, f"nothing was started: {proof.why}")
             now, news = _looked(link, ledger, run)
             if grant:
-                allow(link, run, grant)
+                allow(link, ledger, run, grant)
             launched = start(link, ledger, run, expect=proof.expect, state_dir=run.box.state_dir or "-")
             if launched.word == "started" and run.disarmed_at is not None:
                 run = msgspec.structs.replace(run, disarmed_at=None)  # who starts a run wants it watched

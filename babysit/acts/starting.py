@@ -14,6 +14,7 @@ from fleet.arming.read_run import read_run
 from fleet.arming.start import Launched, launch
 from fleet.errors import BabysitError, BoxRefused, Busy, NeedsApproval, NotFound, ProbeUnreadable, StillAlive
 from fleet.ledger.ledger import Ledger
+from fleet.ledger.unfinished import granted
 from fleet.link.base import Link
 from fleet.model.probe import Attempt, Cause, Probe, Reachable, RunFacts, Unreachable
 from fleet.model.reading import Known
@@ -136,10 +137,32 @@ def with_code(link: Link, ledger: Ledger, run: Run, code: Code | None, launched:
     return run
 
 
-def allow(link: Link, run: Run, count: int) -> None:
-    """`count` more starts for a run whose budget is kept on the box. Raises NotFound, LinkError."""
+def allow(link: Link, ledger: Ledger, run: Run, count: int) -> None:
+    """`count` more starts for a run whose budget is kept on the box; the intent is written first.
+
+    Raises NotFound, BoxRefused, LinkError.
+    """
+    before = grants_answered(link, ledger, run)
+    wanted = before + count
+    intent = ledger.intents.begin(
+        run.run_id, "grant", f"raise the budget from {before} to {wanted}", clock.now()
+    )
+    content = f"{wanted}\n".encode()
+    try:
+        put_file(link, state_dir=run.box.state_dir, run_id=run.run_id, name="budget", content=content)
+    except (BoxRefused, NotFound) as error:  # it answered: the old file is whole
+        ledger.intents.done(intent, f"not raised: {error.what}", clock.now())
+        raise
+    ledger.intents.done(intent, f"the budget is {wanted}", clock.now())
+
+
+def grants_answered(link: Link, ledger: Ledger, run: Run) -> int:
+    """The run's budget on the box, by which every grant that was cut short is closed. As `allow` raises."""
     found = read_run(link, state_dir=run.box.state_dir, run_name_or_id=run.run_id, limit_s=CALL_S)
     if found is None:
         raise NotFound(f"no run {run.run_id} on {run.box.name}", where=run.name)
-    content = f"{found.budget + count}\n".encode()
-    put_file(link, state_dir=run.box.state_dir, run_id=run.run_id, name="budget", content=content)
+    for left in ledger.intents.open(run.run_id):
+        outcome = granted(left, found.budget, clock.now())
+        if outcome is not None:
+            ledger.intents.done(left.id, outcome, clock.now())
+    return found.budget

@@ -43,6 +43,12 @@ class Offer(Struct, frozen=True):
         return self.known is not None and self.known.key_b64 == self.offered.b64
 
     @property
+    def other_type(self) -> str | None:
+        """The type of the pinned key, when that was asked for first and the box offered none of it."""
+        known = self.known.key_type if self.known else None
+        return known if known != self.offered.type else None
+
+    @property
     def moved_from(self) -> str | None:
         """Where the pinned key was confirmed, when it is offered somewhere else; None: it did not move."""
         known = self.known.address if self.known else None
@@ -59,22 +65,28 @@ class Likeness(Struct, frozen=True):
     says: str
 
 
-def offer(ledger: Ledger, box: BoxSpec) -> Offer:
-    """What the box shows now, without logging in. Raises LinkError."""
+def offer(ledger: Ledger, box: BoxSpec, *, like_known: bool = True) -> Offer:
+    """What the box shows now, without logging in: a key of the pinned type, unless it has none.
+
+    Without `like_known` it shows what it shows to anybody. Raises LinkError.
+    """
     from fleet.link.address import resolve  # noqa: PLC0415 - fabric and paramiko are slow to import
     from fleet.link.ssh import offered_key  # noqa: PLC0415 - as above
 
     address = resolve(box)
-    shown = offered_key(address, limit_s=_LIMIT_S, box_name=box.name)
-    return Offer(box.name, ledger.pins.find(box.name), shown, address.place)
+    known = ledger.pins.find(box.name)
+    first = HostKey(known.key_type, known.key_b64) if known and like_known else None
+    shown = offered_key(address, limit_s=_LIMIT_S, box_name=box.name, first=first)
+    return Offer(box.name, known, shown, address.place)
 
 
 def likeness(ledger: Ledger, box: BoxSpec, shown: Offer) -> Likeness:
     """Log in with the pinned key and compare the box's id with the one that its runs hold."""
-    held = {run.box_id for run in ledger.runs.all() if run.box.name == box.name} - {None}
+    runs = tuple(run for run in ledger.runs.all() if run.box.name == box.name)
+    held = {run.box_id for run in runs} - {None}
     if shown.known is None or not held:
         return Likeness(None, "no run here holds a box id to compare with")
-    seen = look(Ask(box, (), {}, replace(shown.known, address=None))).probe
+    seen = look(Ask(box, runs[:1], {}, replace(shown.known, address=None))).probe
     match seen:
         case Unreachable(says=says):
             return Likeness(None, f"its box id was not read: {says}")
@@ -93,6 +105,9 @@ def pin(ledger: Ledger, offered: Offer, source: str) -> None:
 def confirm(ledger: Ledger, box: BoxSpec, wanted: str) -> HostKey:
     """The box's key, pinned, if its fingerprint is `wanted`. Raises HostKeyChanged when it is another."""
     shown = offer(ledger, box)
+    if shown.fingerprint != wanted and shown.known is not None:
+        # A box has keys of several types, and a console may show any of them.
+        shown = offer(ledger, box, like_known=False)
     if shown.fingerprint != wanted:
         says = f"the box offers {shown.fingerprint}, not {wanted}; nothing was pinned or sent"
         away = Unreachable(

@@ -41,54 +41,68 @@ def watch(
     `tell` gets each verdict that differs from the one before and does not end the wait. Raises NotFound,
     Busy (somebody waits already), LedgerError.
     """
-    began = clock.monotonic()
-    chance = random.Random()  # noqa: S311 - spreads connections, hides nothing
     with place.ledger() as ledger:
         run = run_named(ledger, name, box)
         if run.disarmed_at is not None:
             return _disarmed(run)
         now = clock.now()
         mine = lease.line_up(ledger, run.run_id, deadline=now + for_s, now=now, supersede=supersede)
-        away_since: float | None = None
-        away_count = 0
-        said: str | None = None
-        hold_s = min(HOLD_S, for_s)
         try:
-            while True:
-                looked_at = clock.now()
-                spec = boxes_of((run,), place.spec)[run.box.name]
-                wanted = Ask(spec, (run,), histories_of(ledger), ledger.pins.find(run.box.name))
-                found = look(wanted, wait=(run.run_id, round(hold_s)))
-                left = _no_longer(ledger, run, mine)
-                if left is not None:
-                    return left
-                if found.accepted is not None:
-                    keep_pin(ledger, run.box.name, found.accepted)
-                settled = settle(place, ledger, ((run, found.probe),), origin="watch", began=looked_at)
-                verdict = settled.verdicts[0]
-                reached = {run.box.name} if isinstance(found.probe, Reachable) else set()
-                if reached:
-                    ledger.away.answered(run.box.name)
-                handing.rewrite(place, ledger, (run,), settled, reached=reached, limit_s=spec.limit_s)
-                hand_on(place, ledger)
-                if unseen(verdict):
-                    away_count += 1
-                    away_since = clock.monotonic() if away_since is None else away_since
-                else:
-                    away_count, away_since = 0, None
-                away_s = 0.0 if away_since is None else clock.monotonic() - away_since
-                left_s = for_s - (clock.monotonic() - began)
-                step = after(verdict, left_s=left_s, away_s=away_s, away_count=away_count)
-                if isinstance(step, Leave):
-                    return Watched(step.reason, step.exit_code, verdict)
-                if verdict.row != said:
-                    said = verdict.row
-                    tell(verdict)
-                # Those who lost the same box at the same moment do not come back at the same moment.
-                threading.Event().wait(step.pause_s * chance.uniform(0.7, 1.0))
-                hold_s = step.hold_s
+            return _waited(place, ledger, run, mine, for_s=for_s, tell=tell)
         finally:
             ledger.waiters.drop(mine)
+
+
+def _waited(
+    place: Here, ledger: Ledger, run: Run, mine: int, *, for_s: float, tell: Callable[[Verdict], None]
+) -> Watched:
+    """Look, hold on, look again, until it is time to leave."""
+    began = clock.monotonic()
+    chance = random.Random()  # noqa: S311 - spreads connections, hides nothing
+    away_since: float | None = None
+    away_count = 0
+    said: str | None = None
+    hold_s = min(HOLD_S, for_s)
+    while True:
+        verdict = _looked(place, ledger, run, mine, hold_s)
+        if isinstance(verdict, Watched):
+            return verdict
+        if unseen(verdict):
+            away_count += 1
+            away_since = clock.monotonic() if away_since is None else away_since
+        else:
+            away_count, away_since = 0, None
+        away_s = 0.0 if away_since is None else clock.monotonic() - away_since
+        left_s = for_s - (clock.monotonic() - began)
+        step = after(verdict, left_s=left_s, away_s=away_s, away_count=away_count)
+        if isinstance(step, Leave):
+            return Watched(step.reason, step.exit_code, verdict)
+        if verdict.row != said:
+            said = verdict.row
+            tell(verdict)
+        # Those who lost the same box at the same moment do not come back at the same moment.
+        threading.Event().wait(step.pause_s * chance.uniform(0.7, 1.0))
+        hold_s = step.hold_s
+
+
+def _looked(place: Here, ledger: Ledger, run: Run, mine: int, hold_s: float) -> Verdict | Watched:
+    """How the run is after a hold of `hold_s` on its box, kept and handed on; or why we wait no more."""
+    looked_at = clock.now()
+    spec = boxes_of((run,), place.spec)[run.box.name]
+    wanted = Ask(spec, (run,), histories_of(ledger), ledger.pins.find(run.box.name))
+    found = look(wanted, wait=(run.run_id, round(hold_s)))
+    left = _no_longer(ledger, run, mine)
+    if left is not None:
+        return left
+    if found.accepted is not None:
+        keep_pin(ledger, run.box.name, found.accepted)
+    settled = settle(place, ledger, ((run, found.probe),), origin="watch", began=looked_at)
+    reached = {run.box.name} if isinstance(found.probe, Reachable) else set()
+    if reached:
+        ledger.away.answered(run.box.name)
+    handing.rewrite(place, ledger, (run,), settled, reached=reached, limit_s=spec.limit_s)
+    hand_on(place, ledger)
+    return settled.verdicts[0]
 
 
 def _no_longer(ledger: Ledger, run: Run, mine: int) -> Watched | None:

@@ -1,5 +1,6 @@
 """What acts leaves its lines in the audit log: one when it begins, one when it ends, however it ends."""
 
+import errno
 import os
 import secrets
 import sys
@@ -12,18 +13,36 @@ import click
 
 from babysit.verbs import speak
 from fleet import clock
-from fleet.errors import BabysitError, LedgerError, UsageError
+from fleet.errors import BabysitError, LedgerError, MachineShort, UsageError
 from fleet.ledger import audit
 from fleet.ledger.paths import state_folder
+from fleet.ledger.room import room_to_act
 from fleet.spec.decode import is_name
+
+_SHORT = frozenset(
+    (
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOMEM,
+        errno.EAGAIN,
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EIO,
+        errno.EROFS,
+    )
+)
 
 
 def audited(
-    command: click.Command, only_with: tuple[str, ...], not_with: tuple[str, ...] = ()
+    command: click.Command,
+    only_with: tuple[str, ...],
+    not_with: tuple[str, ...] = (),
+    looks: tuple[str, ...] = (),
 ) -> Callable[..., Any]:
     """The command's callback between its two lines; where none of the options `only_with` is given, bare.
 
-    So it is where one of `not_with` is.
+    So it is where one of `not_with` is, and for a verb of its own that is one of `looks`. Where the disk
+    takes nothing the command is refused before it begins.
     A log that cannot be written hinders nobody from stopping a run; it is said.
     """
     callback = command.callback
@@ -36,9 +55,12 @@ def audited(
     @wraps(callback)
     def call(**given: Any) -> Any:
         bare = only_with and not any(given.get(str(name)) for name in wanted)
-        if bare or any(given.get(str(name)) for name in harmless):
+        own = given.get("verb", given.get("path"))
+        if bare or any(given.get(str(name)) for name in harmless) or own in looks:
             return callback(**given)
-        action, verb = secrets.token_hex(6), command.name or ""
+        room_to_act(state_folder())
+        action = secrets.token_hex(6)
+        verb = f"{command.name} {given['verb']}" if "verb" in given else command.name or ""
         _write(action, "begin", verb, given, None)
         code: object = 1
         try:
@@ -64,7 +86,16 @@ def code_of(error: BaseException) -> int:
             return UsageError.exit_code
         case KeyboardInterrupt() | click.Abort():
             return 130
-    return 141 if isinstance(error, BrokenPipeError) else 1
+    if isinstance(error, BrokenPipeError):
+        return 141
+    return 1 if machine_lacks(error) is None else MachineShort.exit_code
+
+
+def machine_lacks(error: BaseException) -> str | None:
+    """What this machine has too little of, in its own words; None for what is a bug of ours."""
+    if isinstance(error, OSError) and error.errno in _SHORT:
+        return error.strerror
+    return str(error) if isinstance(error, RuntimeError) and "start new thread" in str(error) else None
 
 
 def _write(action: str, event: str, verb: str, given: dict[str, Any], code: int | None) -> None:

@@ -3,20 +3,33 @@
 from random import Random
 from typing import Any
 
+from msgspec import Struct
+
 from fleet.errors import LedgerError
-from fleet.ledger.rows import Event, OutboxRow
+from fleet.ledger.rows import ASKED, GONE, Event, OutboxRow
 from fleet.ledger.store import Store
 from fleet.model.verdict import Severity
 
 # How long a receiver that failed is left alone, by the number of the try; the last one repeats.
 BACK_OFF_S = (30, 60, 120, 300, 900, 3600)
 GIVE_UP_AFTER_S = 72 * 3600
+# A receiver that says when to come again is asked then; from this try on never sooner than we would.
+ASKED_LEAST_S = 1.0
+_ASKED_TRIES = 3
+GONE_EVERY_S = 3600.0
 _JITTER = 0.25  # of the back-off, on top of it: receivers that fell together are not asked together
 
 _COLUMNS = (
     "event_id, run_id, kind, severity, at, title, body, target, reference, state, due_at, tries, error"
     " FROM outbox JOIN event USING (event_id)"
 )
+
+
+class Told(Struct, frozen=True):
+    """What a receiver said of itself: leave it alone for `wait_s` seconds, or that it is `gone` for good."""
+
+    wait_s: float | None = None
+    gone: bool = False
 
 
 class Outbox:
@@ -68,21 +81,37 @@ class Outbox:
         )
 
     def mark_sent(self, row: OutboxRow, at: float) -> None:
-        """The receiver took it: true whoever claimed the row since."""
-        self._store.change(
-            "UPDATE outbox SET state = 'sent', ended_at = ?, error = NULL WHERE event_id = ? AND target = ?",
-            at,
-            row.event.event_id,
-            row.target,
-        )
+        """The receiver took it: true whoever claimed the row since. Was it gone, its other rows are due."""
+        with self._store.transaction():
+            self._store.change(
+                "UPDATE outbox SET state = 'sent', ended_at = ?, error = NULL"
+                " WHERE event_id = ? AND target = ?",
+                at,
+                row.event.event_id,
+                row.target,
+            )
+            if row.gone:
+                self._store.change(
+                    "UPDATE outbox SET due_at = min(due_at, ?)"
+                    " WHERE reference = ? AND target = ? AND state = 'due'",
+                    at,
+                    row.reference,
+                    row.target,
+                )
 
-    def mark_failed(self, row: OutboxRow, error: str, at: float, jitter: Random) -> str:
+    def mark_failed(
+        self, row: OutboxRow, error: str, at: float, jitter: Random, told: Told | None = None
+    ) -> str:
         """The receiver did not take it; returns the row's new state: `due` again, or `dead` after 72 h.
 
-        Other rows for the same receiver wait for the first back-off: it is asked once, not once a row.
+        Other rows for the same receiver wait for the first back-off: it is asked once, not once a row. Where
+        it `told` us when to come again, or that it is gone, they wait as long as this one.
         A claim that is no longer ours changes nothing.
         """
-        wait_s = BACK_OFF_S[min(row.tries, len(BACK_OFF_S)) - 1] * (1 + jitter.random() * _JITTER)
+        told = told or Told()
+        wait_s = _wait_s(row.tries, told, jitter)
+        others_s = BACK_OFF_S[0] if told == Told() else wait_s
+        error = f"{GONE}: {error}" if told.gone else f"{ASKED}: {error}" if told != Told() else error
         # Old age alone is no reason: this machine may have slept for days and not have tried.
         over = row.tries >= len(BACK_OFF_S) and at - row.event.at >= GIVE_UP_AFTER_S
         state = "dead" if over else "due"
@@ -101,11 +130,20 @@ class Outbox:
             self._store.change(
                 "UPDATE outbox SET due_at = max(due_at, ?)"
                 " WHERE reference = ? AND target = ? AND state = 'due'",
-                at + BACK_OFF_S[0],
+                at + others_s,
                 row.reference,
                 row.target,
             )
         return state
+
+
+def _wait_s(tries: int, told: Told, jitter: Random) -> float:
+    back_off_s = BACK_OFF_S[min(tries, len(BACK_OFF_S)) - 1] * (1 + jitter.random() * _JITTER)
+    if told.gone:
+        return GONE_EVERY_S
+    if told.wait_s is None:
+        return back_off_s
+    return max(told.wait_s, ASKED_LEAST_S if tries <= _ASKED_TRIES else back_off_s)
 
 
 def _row(values: tuple[Any, ...]) -> OutboxRow:

@@ -5,6 +5,9 @@ from msgspec import Struct
 from fleet.model.spec import TargetSpec
 from fleet.model.verdict import Severity, Verdict
 
+# How the error of an outbox row begins whose receiver spoke for itself; rows that come later wait as well.
+ASKED, GONE = "the receiver asks to wait", "the receiver is gone"
+
 
 class Intent(Struct, frozen=True):
     """An effect that was written down before it was tried. `outcome` None: nobody knows yet how it went."""
@@ -87,6 +90,11 @@ class OutboxRow(Struct, frozen=True):
     due_at: float
     tries: int
     error: str | None
+
+    @property
+    def gone(self) -> bool:
+        """Whether the receiver said, the last time it was asked, that there is no such receiver any more."""
+        return self.error is not None and self.error.startswith(GONE)
 
 
 class Waiter(Struct, frozen=True):

@@ -88,8 +88,13 @@ class Intents:
         """Close what was cut short here and of which this ledger itself knows what came.
 
         An arming without a run: nothing, told until the same was armed again or a day is over. A disarming:
-        what the run says.
+        what the run says. A command to a loop: nothing either, told for a day.
         """
+        self._store.change(
+            "UPDATE intent SET outcome = 'cut short: nobody knows whether it happened', done_at = ?1"
+            " WHERE outcome IS NULL AND kind = 'steer' AND at < ?1 - 86400",
+            at,
+        )
         self._store.change(
             "UPDATE intent SET done_at = ?1, outcome = CASE WHEN run_id IN"
             " (SELECT run_id FROM run WHERE disarmed_at IS NOT NULL) THEN 'disarmed'"

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable
 
-from fleet.ledger.rows import Event, TickRecord, TickRow
+import msgspec
+
+from fleet.ledger.rows import ASKED, GONE, Event, TickRecord, TickRow
 from fleet.ledger.store import Store, encode
 from fleet.model.spec import TargetSpec
 from fleet.model.verdict import Verdict
@@ -74,13 +76,41 @@ class Ticks:
         for target in targets:
             if event.severity in target.on:
                 self._store.change(
-                    "INSERT INTO outbox (event_id, target, reference, due_at) VALUES (?, ?, ?, ?)"
-                    " ON CONFLICT DO NOTHING",
+                    "INSERT INTO outbox (event_id, target, reference, due_at) VALUES (?1, ?2, ?3, max(?4,"
+                    " coalesce((SELECT max(due_at) FROM outbox WHERE target = ?2 AND reference = ?3"
+                    " AND state = 'due' AND (error GLOB ?5 OR error GLOB ?6)), ?4))) ON CONFLICT DO NOTHING",
                     event.event_id,
                     target.name,
                     target.url,
                     event.at,
+                    f"{ASKED}*",
+                    f"{GONE}*",
                 )
+
+    def note(self, event: Event) -> None:
+        """Keep an event that no tick found, beside those that ticks did. Nobody is told of it."""
+        self._queue(event, None, ())
+
+    def tell(self, event: Event, told: tuple[TargetSpec, ...] | None) -> int:
+        """Keep an event that a person asked to be told of, for every target; returns how many there are.
+
+        `told` is as in TickRecord.targets.
+        """
+        with self._store.transaction():
+            targets = self._targets(told)
+            every = (msgspec.structs.replace(target, on=("page", "note")) for target in targets)
+            self._queue(event, None, every)
+        return len(targets)
+
+    def events(self, run_id: str | None = None, limit: int = 20) -> tuple[Event, ...]:
+        """What was told or noted, newest first; of one run, or of all."""
+        found = self._store.rows(
+            "SELECT event_id, run_id, kind, severity, at, title, body FROM event"
+            " WHERE ?1 IS NULL OR run_id = ?1 ORDER BY at DESC, rowid DESC LIMIT ?2",
+            run_id,
+            limit,
+        )
+        return tuple(Event(*values) for values in found)
 
     def verdicts(self) -> dict[str, Verdict]:
         """The newest verdict of each run, by run id; a run that no tick has judged is not in it."""

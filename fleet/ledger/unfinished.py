@@ -17,6 +17,8 @@ _NEXT = {
     "launch": "babysit resume {run}",
     "stop": "babysit stop {run}",
     "disarm": "babysit disarm {run}",
+    "grant": "babysit resume {run}",
+    "steer": "babysit ipc {box} list",
 }
 
 
@@ -33,6 +35,8 @@ def answer(intent: Intent, facts: RunFacts, now: float) -> str | None:
             return _launched(intent, facts, over=over)
         case "stop":
             return _stopped(intent, facts, over=over)
+        case "grant":
+            return _used(intent, facts)
     return None
 
 
@@ -78,8 +82,26 @@ def _stopped(intent: Intent, facts: RunFacts, *, over: bool) -> str | None:
     return None
 
 
+def _used(intent: Intent, facts: RunFacts) -> str | None:
+    wanted = _number(intent)
+    match facts.attempt:
+        case Known(value=attempt) if wanted is not None and attempt is not None and attempt.number >= wanted:
+            return f"seen on the box: attempt {attempt.number}"
+    return None
+
+
+def granted(intent: Intent, budget: int, now: float) -> str | None:
+    """How a grant went, by the budget that the box has now; None: that cannot tell, or not yet."""
+    wanted = _number(intent)
+    if intent.kind != "grant" or wanted is None:
+        return None
+    if budget >= wanted:
+        return f"seen on the box: the budget is {budget}"
+    return f"seen on the box: the budget is {budget}, it was not raised" if is_over(intent, now) else None
+
+
 def _number(intent: Intent) -> int | None:
-    """The attempt that the intent's text ends with: `start from 2:failed`, `stop attempt 2`."""
+    """The number that the intent's text ends with: `start from 2:failed`, `stop attempt 2`, `… 3 to 4`."""
     word = intent.text.rpartition(" ")[2].partition(":")[0]
     return int(word) if word.isdigit() else None
 

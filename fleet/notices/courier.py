@@ -21,6 +21,7 @@ from fleet import clock
 from fleet.errors import BabysitError, Busy, DeliveryError
 from fleet.ledger.ledger import Ledger
 from fleet.ledger.lock import kernel_lock
+from fleet.ledger.outbox import Told
 from fleet.ledger.rows import OutboxRow
 from fleet.model.verdict import Severity
 from fleet.notices.parcel import Parcel, Receipt
@@ -100,7 +101,8 @@ def deliver_due(
                     ledger.outbox.mark_sent(row, now())
                     counts["sent"] += 1
                 else:
-                    counts[ledger.outbox.mark_failed(row, receipt.says, now(), jitter)] += 1
+                    told = Told(receipt.wait_s, receipt.gone)
+                    counts[ledger.outbox.mark_failed(row, receipt.says, now(), jitter, told)] += 1
                 continue
             due_at = ledger.outbox.next_due()
             if due_at is None or clock.monotonic() - began + due_at - now() > stays_s:

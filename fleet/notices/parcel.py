@@ -22,9 +22,12 @@ class Parcel(Struct, frozen=True):
 class Receipt(Struct, frozen=True):
     """How it went. `status` is sent, fits (only checked), bad-url or failed.
 
-    `says` is a line for a person, free of secrets.
+    `says` is a line for a person, free of secrets. `wait_s`: the receiver asks to be left alone so long, an
+    hour at the most. `gone`: it says that there is no such receiver.
     """
 
     ok: bool
     status: str
     says: str
+    wait_s: float | None = None
+    gone: bool = False

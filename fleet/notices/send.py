@@ -8,11 +8,17 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
+from typing import Any
 from urllib.parse import quote
 
 import apprise
 import msgspec
+import requests
 
+from fleet import clock
 from fleet.notices.parcel import Parcel, Receipt
 from fleet.text.redact import learn, redact
 from fleet.text.untrusted import render_untrusted
@@ -20,6 +26,9 @@ from fleet.text.untrusted import render_untrusted
 _MAX_SAYS_CHARS = 300
 # Schemes of plain webhooks, which take extra keys as `:key=value`: receivers tell repeats by `event`.
 _TAKES_KEYS = frozenset({"json", "jsons", "form", "forms", "xml", "xmls"})
+_BUSY, _GONE = frozenset({429, 503}), frozenset({404, 410})
+MAX_WAIT_S = 3600.0
+_MAX_DIGITS = 9
 _GRACE_S = 5.0  # the courier kills first; this ends us when the courier itself is gone
 
 
@@ -49,13 +58,63 @@ def send(parcel: Parcel) -> Receipt:
         return Receipt(ok=True, status="fits", says="a service takes it")
     log.handlers = [heard]
     log.setLevel(logging.WARNING)
-    result = sender.notify(
-        body=parcel.body, title=parcel.title, notify_type=parcel.type, body_format=apprise.NotifyFormat.TEXT
-    )
+    with _answers() as answers:
+        result = sender.notify(
+            body=parcel.body,
+            title=parcel.title,
+            notify_type=parcel.type,
+            body_format=apprise.NotifyFormat.TEXT,
+        )
     if result:
         return Receipt(ok=True, status="sent", says="sent")
     says = render_untrusted(redact(" ".join(heard.lines) or "the service said no"), _MAX_SAYS_CHARS)
-    return Receipt(ok=False, status="failed", says=says)
+    return _failed(says, *(answers[-1] if answers else (0, None)))
+
+
+def _failed(says: str, status: int, retry_after: str | None) -> Receipt:
+    """`says` with what the receiver's last answer, `status`, tells of when to come again."""
+    if status not in _BUSY | _GONE:
+        return Receipt(ok=False, status="failed", says=says)
+    wait_s = wait_of(retry_after, clock.now()) if status in _BUSY else None
+    return Receipt(
+        ok=False, status="failed", says=f"HTTP {status}: {says}", wait_s=wait_s, gone=status in _GONE
+    )
+
+
+def wait_of(retry_after: str | None, now: float) -> float | None:
+    """Seconds until the time that a Retry-After names, as a number or a date, an hour at the most.
+
+    None where there is none or it is neither; 0 for a date that has passed.
+    """
+    text = (retry_after or "").strip()
+    if text.isascii() and text.isdigit():
+        return MAX_WAIT_S if len(text) > _MAX_DIGITS else min(float(text), MAX_WAIT_S)
+    try:
+        at = parsedate_to_datetime(text).timestamp()
+    except (TypeError, ValueError, OverflowError, IndexError):
+        return None
+    return min(max(0.0, at - now), MAX_WAIT_S)
+
+
+@contextmanager
+def _answers() -> Iterator[list[tuple[int, str | None]]]:
+    """Status and Retry-After of every HTTP answer in the block; the library keeps them to itself.
+
+    Its services for HTTP all send through requests; what goes by another way (mail, MQTT) is not seen here.
+    """
+    seen: list[tuple[int, str | None]] = []
+    as_it_is = requests.Session.send
+
+    def send_and_note(session: Any, request: Any, **options: Any) -> Any:
+        answer = as_it_is(session, request, **options)
+        seen[:] = [(answer.status_code, answer.headers.get("Retry-After"))]
+        return answer
+
+    requests.Session.send = send_and_note  # type: ignore[assignment,method-assign]  # for one try, in this child
+    try:
+        yield seen
+    finally:
+        requests.Session.send = as_it_is  # type: ignore[method-assign]  # as above
 
 
 def with_event(url: str, event: str) -> str:

@@ -80,15 +80,17 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "socket": ("fleet/link/",),
     "apprise": ("fleet/notices/",),
     "apscheduler": ("babysit/acts/every.py",),
+    # A box is reached through fleet/link/open.py; only who confirms a key asks for one without logging in.
+    "fleet.link.ssh": ("fleet/link/", "babysit/acts/trust.py"),
+    "fleet.link.openssh": ("fleet/link/",),
     "sqlite3": ("fleet/ledger/",),
     "jinja2": ("fleet/text/fill.py",),
     "tomllib": ("fleet/spec/",),
     # A child is started where its reason is: a link, a launch of ourselves, the chain's stage on the box.
     "subprocess": ("fleet/link/", "fleet/notices/", "babysit/acts/", "onbox/"),
+    "requests": ("fleet/notices/send.py",),  # what apprise sends with: only to hear its answers
     # Nothing of ours speaks over the network but the links and the library that sends notices (S43).
-    **dict.fromkeys(
-        ("http", "ftplib", "smtplib", "requests", "urllib.request", "urllib3", "asyncio", "telnetlib"), ()
-    ),
+    **dict.fromkeys(("http", "ftplib", "smtplib", "urllib.request", "urllib3", "asyncio", "telnetlib"), ()),
 }
 
 
@@ -101,6 +103,7 @@ def test_what_may_act_stands_in_its_own_room(path):  # S3 S17 S43
             used |= {alias.name for alias in node.names}
         if isinstance(node, ast.ImportFrom) and node.module:
             used.add(node.module)
+            used |= {f"{node.module}.{alias.name}" for alias in node.names}  # from fleet.link import ssh
     for module, rooms in ROOMS.items():
         if any(name == module or name.startswith(f"{module}.") for name in used):
             assert where.startswith(rooms) if rooms else False, f"{where} imports {module}"

@@ -1,6 +1,7 @@
 """The audit log: a line when a command that acts begins and one when it ends, whoever calls it, however it ends."""
 
 import contextlib
+import errno
 import json
 import multiprocessing
 import os
@@ -8,13 +9,18 @@ import re
 import resource
 import signal
 import stat
+import subprocess
 
 import pytest
+from laptop import BABYSIT, Laptop
+from ledger_samples import a_run
 from waiting import wait_until
 
 from babysit.verbs import CAPABILITIES
-from fleet.errors import LedgerError
+from babysit.verbs.audited import code_of
+from fleet.errors import LedgerError, MachineShort
 from fleet.ledger import audit
+from fleet.ledger.ledger import Ledger
 
 CANARY = "c4n4ry-s3cr3t-0815"
 
@@ -123,6 +129,23 @@ def test_a_command_that_is_ended_says_so_or_lacks_its_end(night, number, code): 
         child.send_signal(number)
         child.communicate(timeout=30)
     assert pairs(laptop.state) == [("arm", "gpu1", job.run, code)]
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM, errno.ENOSPC, errno.EROFS])
+def test_a_machine_that_is_short_of_something_is_written_with_its_own_code(number):  # S45 P5
+    assert code_of(OSError(number, "short")) == MachineShort.exit_code
+    assert code_of(RuntimeError("can't start new thread")) == MachineShort.exit_code
+    assert code_of(OSError(errno.ENOENT, "no such file")) == code_of(RuntimeError("a bug")) == 1
+
+
+def test_the_log_has_the_code_that_the_command_ended_with(tmp_path):  # S45 P5
+    laptop = Laptop(tmp_path / "laptop", ())
+    with Ledger.open(laptop.state, write=True) as ledger:
+        ledger.runs.put(a_run())
+    words = ["/bin/sh", "-c", 'exec "$1" disarm train --yes >/dev/full', "sh", BABYSIT]
+    done = subprocess.run(words, env=laptop.env, cwd=laptop.home, capture_output=True, text=True, check=False)
+    assert done.returncode == MachineShort.exit_code and "No space left" in done.stderr, done
+    assert pairs(laptop.state) == [("disarm", None, "train", MachineShort.exit_code)]
 
 
 def entry(**changed):

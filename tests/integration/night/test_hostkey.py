@@ -10,6 +10,10 @@ import pytest
 from laptop import BABYSIT, Job, Laptop
 from waiting import wait_until
 
+from fleet.ledger.ledger import Ledger
+from fleet.ledger.rows import Pin
+from fleet.link.hostkeys import fingerprint
+
 
 def _stranger(tmp_path, box, name="laptop"):
     """A laptop that has never seen the box."""
@@ -139,6 +143,37 @@ def test_trust_at_a_terminal_pins_what_was_typed_and_nothing_else(tmp_path, shar
     assert f"offers {shared.fingerprint}" in screen and "known  none" in screen
     again = laptop.run("trust", "gpu1")
     assert again.returncode == 0 and "nothing to do" in again.stdout, again.said
+
+
+def _key_of(box, kind):
+    return (box.folder / f"host_key_{kind}.pub").read_text().split()[:2]
+
+
+def test_trust_asks_for_a_key_of_the_pinned_type_and_says_when_there_is_none(tmp_path, make_box):  # R25 S2
+    box = make_box(host_keys=("ed25519", "ecdsa"))
+    laptop = _stranger(tmp_path, box)
+    kind, b64 = _key_of(box, "ecdsa")
+    with Ledger.open(laptop.state, write=True) as ledger:
+        ledger.pins.put(Pin("gpu1", kind, b64, 1.0, "trust"))
+    same = laptop.run("trust", "gpu1")
+    assert same.returncode == 0 and "nothing to do" in same.stdout, same.said
+    assert kind in same.stdout and "another type" not in same.said
+    # Whoever reads another of its keys at the console may confirm that one.
+    assert (
+        laptop.run("trust", "gpu1", "--fingerprint", fingerprint(_key_of(box, "ed25519")[1])).returncode == 0
+    )
+    with Ledger.open(laptop.state, write=True) as ledger:
+        assert ledger.pins.find("gpu1").key_type == "ssh-ed25519"
+        ledger.pins.put(Pin("gpu1", kind, b64, 1.0, "trust"))
+    box.drop_sshd()
+    config = box.folder / "sshd_config"
+    config.write_text(
+        "\n".join(line for line in config.read_text().splitlines() if "host_key_ecdsa" not in line) + "\n"
+    )
+    box.raise_sshd()
+    other = laptop.run("trust", "gpu1")
+    assert other.returncode == 5 and "ssh-ed25519" in other.stdout, other.said
+    assert f"another type: {kind} was asked for first" in other.stdout
 
 
 def test_a_key_in_the_users_known_hosts_counts_and_stays_when_it_is_removed_there(

@@ -32,6 +32,20 @@ def test_a_quiet_tick_is_one_connection_and_one_channel_however_many_runs(box, l
         job.release()
 
 
+@pytest.mark.timeout(90)
+def test_a_tick_says_how_the_keys_were_exchanged_over_both_transports(laptop, job):  # S5
+    """null stands for what nobody told: here for a box that did not answer."""
+    assert laptop.run("arm", "gpu1", "train", "--", job.waiting()).returncode == 0
+    assert laptop.patrol()["runs"][0]["strict_kex"] is True
+    assert laptop.run("status", "--json").json["runs"][0]["strict_kex"] is True
+    laptop.spec('[box.gpu1]\nlink = "ssh"\n')
+    assert laptop.patrol()["runs"][0]["strict_kex"] is True
+    job.box.drop_sshd()
+    assert laptop.patrol()["runs"][0]["strict_kex"] is None
+    job.box.raise_sshd()
+    job.release()
+
+
 def test_a_quiet_tick_writes_one_file_on_the_box(laptop, job):  # R58
     laptop.run("arm", "gpu1", "train", "--", job.waiting())
     job.up()

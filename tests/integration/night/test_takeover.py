@@ -167,3 +167,33 @@ def test_a_page_holds_no_secret_and_a_wrong_fingerprint_sends_nothing(
     now = iris.box.traffic()
     assert (now.logins, now.auth_attempts) == (before.logins, before.auth_attempts)
     assert owner.run("stop", "iris", "--yes").returncode == 0
+
+
+@pytest.mark.timeout(120)
+def test_a_box_with_the_same_image_key_is_not_taken_for_the_one_we_know(tmp_path, make_box):  # S4 R25
+    """Two machines of one image: the run of the second is adopted under a name of its own, and that is said."""
+    mine, twin = make_box("gpu1"), make_box("gpu2")
+    for file in mine.folder.glob("host_key_*"):
+        shutil.copy2(file, twin.folder / file.name)
+    twin.drop_sshd()
+    twin.raise_sshd()
+    owner, other = Laptop(tmp_path / "owner", (mine,)), Laptop(tmp_path / "other", (twin,))
+    (other.home / ".ssh/config").write_text(twin.ssh_config_text("gpu1"))
+    try:
+        assert owner.run("arm", "gpu1", "here", "--", "true").returncode == 0
+        assert other.run("arm", "gpu1", "there", "--", "true").returncode == 0
+        at = f"{twin.user}@127.0.0.1:{twin.port}"
+        found = owner.run(
+            "resume", "there", "--at", at, "--identity", str(twin.key), "--fingerprint", mine.fingerprint
+        )
+        assert "it is not gpu1: the same host key" in found.stderr, found.said
+        boxes = {run["run"]: run["box"] for run in owner.run("status", "--json").json["runs"]}
+        assert boxes["here"] == "gpu1" and boxes["there"].startswith("gpu1-"), boxes
+        at = f"{mine.user}@127.0.0.1:{mine.port}"
+        found = owner.run(
+            "resume", "here", "--at", at, "--identity", str(mine.key), "--fingerprint", mine.fingerprint
+        )
+        assert "it is gpu1: the same host key and box id" in found.stderr, found.said
+    finally:
+        owner.close()
+        other.close()

@@ -1,5 +1,6 @@
 """From the outbox to a real receiver: at least once, one event id, and no receiver can hold anybody up."""
 
+import email.utils
 import os
 import signal
 import time
@@ -13,6 +14,7 @@ from processes import children, lives, stat
 from receiver import receiver
 from waiting import wait_until
 
+from babysit.acts.settle import undelivered
 from fleet import clock
 from fleet.errors import Busy
 from fleet.ledger.ledger import Ledger
@@ -21,7 +23,7 @@ from fleet.model.spec import TargetSpec
 from fleet.model.verdict import Severity
 from fleet.notices.courier import Delivered, deliver_due, start_detached
 
-LIMIT_S = 2.5
+LIMIT_S = 6.0  # a sender starts within it on a machine that does other work too
 LATER_S = 7200.0
 
 
@@ -197,7 +199,7 @@ def test_a_hanging_receiver_costs_one_limit_not_one_a_notice(folder, target):
     events = [an_event(f"ev-{number}") for number in range(6)]
     with receiver("hang") as stuck, receiver() as fine:
         _commit(folder, *events, targets=(target(stuck.url(), "a-stuck"), target(fine.url(), "fine")))
-        counts = deliver_due(folder, limit_s=LIMIT_S, stays_s=12)
+        counts = deliver_due(folder, limit_s=LIMIT_S, stays_s=30)
         assert counts == Delivered(sent=6, failed=1)
         assert len(stuck.hits) == 1
 
@@ -213,11 +215,11 @@ def test_a_dripping_receiver_delays_nobody_and_its_sender_is_ended(folder, targe
         senders = children(pid)
         detached += senders
         assert len(senders) == 1
-        wait_until(lambda: not lives(pid), 10, "the end of the courier")
+        wait_until(lambda: not lives(pid), 20, "the end of the courier")
         assert not any(lives(sender) for sender in senders), "the sender outlived its limit"
         assert len(hook.hits) == 1
     (row,) = _rows(folder)
-    assert row.error == "the receiver took longer than 2.5 s: ended"
+    assert row.error == f"the receiver took longer than {LIMIT_S:g} s: ended"
 
 
 def test_a_detached_courier_is_nobodys_child_and_knows_no_terminal(folder, target, detached):
@@ -232,7 +234,7 @@ def test_a_detached_courier_is_nobodys_child_and_knows_no_terminal(folder, targe
         assert terminal == "0", "no terminal"
         streams = {str(Path(f"/proc/{pid}/fd/{number}").readlink()) for number in range(3)}
         assert streams == {"/dev/null"}
-        wait_until(lambda: not lives(pid), 10, "the end of the courier")
+        wait_until(lambda: not lives(pid), 20, "the end of the courier")
 
 
 def test_only_one_courier_at_a_time(folder, target):
@@ -289,3 +291,65 @@ def test_without_a_stable_event_id_the_receiver_gets_doubles(folder, target):  #
             _commit(folder, an_event(f"ev-{attempt}"), targets=(target(hook.url()),))
             deliver_due(folder, limit_s=10)
         assert len(hook.hits) == 2
+
+
+DATE = "Sun, 22 Nov 2026 08:00:00 GMT"
+DATE_AT = 1795334400.0
+
+
+@pytest.mark.parametrize(
+    ("text", "now", "expected"),
+    [
+        ("120", 0.0, 120.0),
+        (" 7 ", 0.0, 7.0),
+        ("0", 0.0, 0.0),
+        ("999999", 0.0, 3600.0),
+        ("9" * 5000, 0.0, 3600.0),
+        (DATE, DATE_AT - 600, 600.0),
+        (DATE, DATE_AT + 600, 0.0),
+        (DATE, DATE_AT - 10**6, 3600.0),
+        *((text, 0.0, None) for text in (None, "", "soon", "-5", "1.5", "\u0663", "1e3", "Sun, 99 Nov 2026")),
+    ],
+)
+def test_when_a_receiver_wants_to_be_asked_again(text, now, expected):
+    from fleet.notices.send import wait_of
+
+    assert wait_of(text, now) == expected
+
+
+@pytest.mark.parametrize(
+    ("status", "retry_after", "after_s"),
+    [(429, "120", (120, 120)), (503, "@600", (598, 600)), (429, "soon", (30, 38)), (500, "700", (30, 38))],
+)
+def test_a_receiver_that_says_when_is_asked_again_then(folder, target, status, retry_after, after_s):  # P3
+    least, most = after_s
+    with receiver() as hook:
+        date = email.utils.formatdate(time.time() + 600, usegmt=True)
+        hook.mode, hook.status, hook.retry_after = "wait", status, retry_after.replace("@600", date)
+        _commit(folder, an_event(), targets=(target(hook.url()),))
+        before = clock.now()
+        assert deliver_due(folder, limit_s=10) == Delivered(failed=1)
+        took = clock.now() - before
+        (row,) = _rows(folder)
+        # A date is a time of its own; seconds count from the answer, which came some time after `before`.
+        assert before + least - 1 <= row.due_at <= before + most + took + 1
+        assert deliver_due(folder, limit_s=10, now=lambda: row.due_at - 0.01) == Delivered()
+        assert str(status) in row.error
+        assert len(hook.hits) == 1
+        hook.mode = "ok"
+        assert deliver_due(folder, limit_s=10, now=lambda: row.due_at) == Delivered(sent=1)
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_a_receiver_that_is_gone_is_said_and_asked_slowly(folder, target, status):  # P3
+    with receiver() as hook:
+        hook.mode, hook.status = "gone", status
+        _commit(folder, an_event(), targets=(target(hook.url()),))
+        assert deliver_due(folder, limit_s=10) == Delivered(failed=1)
+        (row,) = _rows(folder)
+        assert row.gone and row.error.startswith(f"the receiver is gone: HTTP {status}")
+        assert row.due_at >= clock.now() + 3500
+        with Ledger.open(folder, write=False) as ledger:
+            (told,) = undelivered(ledger)
+        assert "'hook' is gone" in told.what and f"HTTP {status}" in told.what
+        assert told.next == ("babysit doctor",)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ledger_samples import HOOK, NOON, a_tick, an_event
 
 from fleet.ledger.ledger import Ledger
-from fleet.ledger.outbox import BACK_OFF_S, GIVE_UP_AFTER_S
+from fleet.ledger.outbox import ASKED_LEAST_S, BACK_OFF_S, GIVE_UP_AFTER_S, GONE_EVERY_S, Told
 from fleet.model.spec import TargetSpec
 
 LEASE_S = 30.0
@@ -139,3 +139,55 @@ def test_whatever_happens_to_tries_a_row_is_waiting_sent_or_dead(tmp_path_factor
                 ledger.outbox.mark_failed(row, "refused", now, Random(seed))
         waiting = [row.event.event_id for row in ledger.outbox.undelivered()]
         assert sorted(waiting + sent) == ["ev-0", "ev-1", "ev-2"]
+
+
+@pytest.mark.parametrize("wait_s", [5.0, 300.0, 3600.0])
+def test_a_receiver_that_names_its_time_is_asked_then_and_not_earlier_by_any_row(ledger, wait_s):  # P3
+    ledger.ticks.commit(a_tick(*(an_event(f"ev-{n}") for n in range(3)), targets=TWO[:1]))
+    row = ledger.outbox.claim_due(NOON, LEASE_S)
+    assert ledger.outbox.mark_failed(row, "HTTP 429", NOON, Random(1), Told(wait_s=wait_s)) == "due"
+    ledger.ticks.commit(a_tick(an_event("ev-new"), targets=TWO[:1]))  # news that comes in the meantime
+    assert ledger.outbox.claim_due(NOON + wait_s - 0.01, LEASE_S) is None
+    assert ledger.outbox.next_due() == NOON + wait_s
+    claimed = set()
+    while other := ledger.outbox.claim_due(NOON + wait_s, LEASE_S):
+        claimed.add(other.event.event_id)
+    assert len(claimed) == 4
+
+
+def test_a_receiver_that_always_names_a_short_time_is_asked_less_and_less(ledger):
+    ledger.ticks.commit(a_tick(an_event()))
+    now, pauses = NOON, []
+    for _ in range(6):
+        row = ledger.outbox.claim_due(now, LEASE_S)
+        ledger.outbox.mark_failed(row, "HTTP 429", now, Random(1), Told(wait_s=0.0))
+        pauses.append(ledger.outbox.next_due() - now)
+        now = ledger.outbox.next_due()
+    assert pauses[0] == ASKED_LEAST_S and pauses == sorted(pauses) and pauses[-1] >= BACK_OFF_S[-1]
+
+
+def test_a_gone_receiver_is_asked_once_an_hour_and_gets_everything_when_it_is_back(ledger):  # P3
+    ledger.ticks.commit(a_tick(*(an_event(f"ev-{n}") for n in range(3)), targets=TWO[:1]))
+    row = ledger.outbox.claim_due(NOON, LEASE_S)
+    ledger.outbox.mark_failed(row, "HTTP 404", NOON, Random(1), Told(gone=True))
+    assert GONE_EVERY_S == 3600
+    assert ledger.outbox.claim_due(NOON + GONE_EVERY_S - 1, LEASE_S) is None
+    gone = [row for row in ledger.outbox.undelivered() if row.gone]
+    assert [row.error for row in gone] == ["the receiver is gone: HTTP 404"]
+    at = NOON + GONE_EVERY_S * 1.25
+    ledger.outbox.mark_failed(
+        ledger.outbox.claim_due(at, LEASE_S), "HTTP 404", at, Random(1), Told(gone=True)
+    )
+    at += GONE_EVERY_S * 1.25
+    ledger.outbox.mark_sent(ledger.outbox.claim_due(at, LEASE_S), at)
+    claimed = set()
+    while other := ledger.outbox.claim_due(at, LEASE_S):
+        claimed.add(other.event.event_id)
+    assert len(claimed) == 2
+
+
+def test_a_poisoned_row_does_not_hold_up_news_that_comes_later(ledger):
+    ledger.ticks.commit(a_tick(an_event("ev-a"), targets=TWO[:1]))
+    ledger.outbox.mark_failed(ledger.outbox.claim_due(NOON, LEASE_S), "413 too large", NOON, Random(1))
+    ledger.ticks.commit(a_tick(an_event("ev-b"), targets=TWO[:1]))
+    assert ledger.outbox.claim_due(NOON + 1, LEASE_S).event.event_id == "ev-b"

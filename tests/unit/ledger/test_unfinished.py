@@ -6,7 +6,7 @@ from ledger_samples import NOON, a_run
 
 from fleet.ledger.ledger import Ledger
 from fleet.ledger.rows import Intent
-from fleet.ledger.unfinished import OVER_S, answer, command, says
+from fleet.ledger.unfinished import OVER_S, answer, command, granted, says
 from fleet.model.probe import Attempt, End, Locks, RunFacts
 from fleet.model.reading import Known, Missing
 
@@ -69,6 +69,24 @@ CASES = [
 def test_the_records_answer_and_nothing_else_does(begun, seen, now, expected):  # P8
     told = answer(begun, seen, now)
     assert told == (None if expected is None else f"seen on the box: {expected}")
+
+
+GRANT = intent("grant", "raise the budget from 3 to 4")
+
+
+@pytest.mark.parametrize(
+    ("budget", "now", "expected"),
+    [(4, SOON, "seen on the box: the budget is 4"), (5, SOON, "seen on the box: the budget is 5"),
+     (3, SOON, None), (3, LATE, "seen on the box: the budget is 3, it was not raised")],
+)  # fmt: skip
+def test_the_budget_on_the_box_answers_a_grant(budget, now, expected):  # P8
+    assert granted(GRANT, budget, now) == expected
+    assert granted(intent("grant", "raise the budget"), budget, now) is None
+
+
+@pytest.mark.parametrize(("attempt", "expected"), [(4, "seen on the box: attempt 4"), (3, None)])
+def test_an_attempt_beyond_the_old_budget_answers_a_grant(attempt, expected):  # P8
+    assert answer(GRANT, facts(attempt=attempt), LATE) == expected
 
 
 def test_a_record_that_was_not_read_answers_nothing():
