@@ -1,4 +1,4 @@
-"""The command line of the shipped file: `python onbox.pyz supervise RESULT_FILE -- CMD...`, or `version`."""
+"""The commands of the shipped file, `python onbox.pyz ACT ...`: supervise, ipc, runtimectl, version."""
 
 import sys
 from pathlib import Path
@@ -9,6 +9,8 @@ from onbox.chain.supervise import supervise
 
 USAGE = 2
 _USAGE = """usage: python onbox.pyz supervise RESULT_FILE -- CMD [ARG...]
+       python onbox.pyz ipc VERB ...
+       python onbox.pyz runtimectl -q DIR PATH [ARG...]
        python onbox.pyz version"""
 
 
@@ -25,6 +27,18 @@ def _supervise(words: List[str]) -> int:
     return supervise(Path(words[0]), words[2:])
 
 
+def _ipc(words: List[str]) -> int:
+    from onbox.ipc.command import main as ipc  # noqa: PLC0415 - the chain's start must not pay for it
+
+    return ipc(words)
+
+
+def _runtimectl(words: List[str]) -> int:
+    from onbox.control.cli import main as runtimectl  # noqa: PLC0415 - as above
+
+    return runtimectl(words)
+
+
 def _version(words: List[str]) -> int:
     if words:
         return _usage()
@@ -37,7 +51,12 @@ def _usage() -> int:
     return USAGE
 
 
-_ACTS: Dict[str, Callable[[List[str]], int]] = {"supervise": _supervise, "version": _version}
+_ACTS: Dict[str, Callable[[List[str]], int]] = {
+    "supervise": _supervise,
+    "ipc": _ipc,
+    "runtimectl": _runtimectl,
+    "version": _version,
+}
 
 
 if __name__ == "__main__":
