@@ -1,7 +1,7 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test fmt lint type unit integration house fault bench docs all system clean
+.PHONY: demo test fmt lint type unit integration house fault interop bench docs all system clean
 
 # The first Python that really runs and is new enough (a version manager's shim may exist and fail).
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3 python; do \
@@ -25,13 +25,22 @@ unit: $(READY)
 house: $(READY)
 	$(RUN) -m pytest -q tests/house
 
-# Two files at a time: most of a test is waiting for a real box.
+# Three files at a time: most of a test is waiting for a real box.
 integration: $(READY) system
-	$(RUN) -m pytest -q -n 2 --dist loadfile --durations=12 -m "not fault" tests/contract tests/integration
+	$(RUN) -m pytest -q -n 3 --dist loadfile --durations=12 -m "not fault" tests/contract tests/integration
 
 # The whole sweeps; `make integration` runs a seeded sample of them.
 fault: $(READY) system
 	$(RUN) -m pytest -q -n 2 --dist loadfile --durations=12 -m fault tests/integration
+
+# Ours beside the real loopmonitor, tqdm and torch, which users never need: they have a folder of their own.
+interop: $(READY) system .venv-interop/ready
+	$(RUN) -m pytest -q -n 2 --dist loadfile --durations=12 tests/interop
+
+.venv-interop/ready: tests/interop/requirements.txt
+	$(PYTHON) -m venv --clear .venv-interop
+	.venv-interop/bin/pip install -q --disable-pip-version-check -r tests/interop/requirements.txt
+	@touch $@
 
 fmt: $(READY)
 	$(BIN)/ruff format $(CODE)
@@ -45,14 +54,14 @@ lint: $(READY)
 type: $(READY)
 	$(BIN)/mypy
 
-bench: $(READY) system
+bench: $(READY) system .venv-interop/ready
 	for b in bench/*.py; do $(RUN) $$b || exit 1; done
 
 # Writes the generated parts of the pages anew; tests/house compares them.
 docs: $(READY)
 	$(RUN) docs/generate.py
 
-all: lint type test
+all: lint type test interop
 
 system:
 	@missing=; for pair in $(SYSTEM); do \
@@ -76,4 +85,4 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-interop build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
