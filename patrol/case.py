@@ -7,6 +7,7 @@ from fleet.model.probe import (
     BoxFacts,
     Disk,
     End,
+    Loop,
     Probe,
     Reachable,
     RunFacts,
@@ -41,7 +42,7 @@ class Case:
         """The box as a whole, when it answered."""
         return self.probe.box if isinstance(self.probe, Reachable) else None
 
-    @property
+    @cached_property
     def facts(self) -> RunFacts:
         """The run as the box showed it; all Missing when nothing came."""
         return (
@@ -55,12 +56,12 @@ class Case:
 
     # Records
 
-    @property
+    @cached_property
     def attempt(self) -> Attempt | None:
         """The newest attempt, when its record was read."""
         return self.facts.attempt.value if isinstance(self.facts.attempt, Known) else None
 
-    @property
+    @cached_property
     def end(self) -> End | None:
         """The end record of the newest attempt; one of an earlier attempt is history."""
         match self.facts.end, self.attempt:
@@ -156,7 +157,7 @@ class Case:
             else ()
         )
 
-    @property
+    @cached_property
     def others(self) -> tuple[int, ...]:
         """Living processes of the run apart from the chain itself."""
         return tuple(pid for pid in self.pids if self.attempt is None or pid != self.attempt.pid)
@@ -198,6 +199,11 @@ class Case:
         return all(isinstance(reading, Known) for reading in readings)
 
     @property
+    def loops(self) -> tuple[Loop, ...]:
+        """The run's living loops; empty too when they could not be read."""
+        return self.facts.loops.value if isinstance(self.facts.loops, Known) else ()
+
+    @property
     def silent_s(self) -> float:
         """Seconds since the newest advance, at least; 0 when there was none to count from."""
         at = self.history.advanced_at
@@ -224,7 +230,8 @@ class Case:
     @property
     def silent_start(self) -> bool:
         """Whether the attempt is young and has said nothing yet."""
-        return self.age_s < self.run.spec.start_grace_s and self.history.last_line is None
+        silent = self.history.last_line is None and self.history.loop is None
+        return self.age_s < self.run.spec.start_grace_s and silent
 
     @property
     def armed_s(self) -> float:

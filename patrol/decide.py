@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from fleet.errors import TICK_PRECEDENCE
-from fleet.model.probe import Probe
+from fleet.model.probe import Probe, Reachable
 from fleet.model.run import Run
 from fleet.model.verdict import Progress, Verdict
 from patrol.case import Case
@@ -37,6 +37,8 @@ def decide(run: Run, probe: Probe, history: History, now: float) -> Verdict:
         progress=_progress(case),
         last_line=history.last_line,
         last_lines=history.last_lines,
+        strict_kex=probe.strict_kex if isinstance(probe, Reachable) else None,
+        loops=case.loops,
     )
 
 

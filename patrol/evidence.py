@@ -17,7 +17,7 @@ def evidence(case: Case) -> tuple[Evidence, ...]:
     if case.away:
         return tuple(_link(case))
     return tuple(
-        [*_records(case), *_liveness(case), *_log(case), *_artifacts(case)]
+        [*_records(case), *_liveness(case), *_log(case), *_loops(case), *_artifacts(case)]
         + ([*_boot(case, case.box), *_room(case, case.box), *_gpu(case, case.box)] if case.box else [])
     )
 
@@ -80,6 +80,15 @@ def _log(case: Case) -> Iterator[Evidence]:
         yield _seen(
             case, "crash lines", f"{plural(history.crash_lines, 'line')} of the log since the attempt began"
         )
+
+
+def _loops(case: Case) -> Iterator[Evidence]:
+    match case.facts.loops:
+        case Known(value=(first, *_) as loops):
+            moved = f"the first moved {ago(case.box_now - first.moved_at)}"
+            yield _seen(case, "loops", f"{plural(len(loops), 'loop')}, {'paused' if first.paused else moved}")
+        case Missing(why=why):
+            yield _seen(case, "loops", f"not read: {why}")
 
 
 def _artifacts(case: Case) -> Iterator[Evidence]:

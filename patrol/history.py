@@ -1,6 +1,7 @@
 """What is remembered of a run from tick to tick, and how one more look changes it. Pure.
 
-An advance is a new line of the log that is no heartbeat, a newer artifact, a new marker or a new attempt.
+An advance is a new line of the log that is no heartbeat, an iteration of a loop, a newer artifact, a new
+marker or a new attempt.
 When it happened is known only as an upper bound (the file's own time), so a silence lasts at least as long
 as we say.
 """
@@ -11,11 +12,11 @@ from statistics import median
 from msgspec import Struct
 from msgspec.structs import replace
 
-from fleet.model.probe import Attempt, LogSlice, Probe, RunFacts, Unreachable
+from fleet.model.probe import Attempt, LogSlice, Loop, Probe, RunFacts, Unreachable
 from fleet.model.reading import Known
 from fleet.model.run import Run
 from fleet.model.verdict import Progress
-from patrol.progress import LAST_LINES_KEPT, RANK, read_news
+from patrol.progress import LAST_LINES_KEPT, LOOP_UNIT, RANK, loop_progress, read_news
 
 _STEP_TIMES_KEPT = 15
 _RECENT_KEPT = 20
@@ -30,7 +31,8 @@ class History(Struct, frozen=True):
     it was. `breath_at` is box time of the newest log bytes that were heartbeats
     (or a bar drawn again) only, `bar` where the newest progress bar stood. `recent` are the
     last 20 step counts, oldest first. `crash_lines` and `oom_kills` count from this attempt's start.
-    `machine_id` is the machine on which this attempt was first seen.
+    `machine_id` is the machine on which this attempt was first seen. `loop` is the living loop that was
+    seen last, as its pid and iteration; None: there is none.
     `seen_as` is the newest look in a word; `facts_at` its host time, `skew_s` the box's clock then.
     """
 
@@ -53,6 +55,7 @@ class History(Struct, frozen=True):
     oom_base: int | None = None
     oom_kills: int = 0
     machine_id: str | None = None
+    loop: tuple[int, int | None] | None = None
     link_failures: int = 0
     link_since: float | None = None
     seen_as: str | None = None
@@ -77,6 +80,9 @@ def fold(history: History, run: Run, probe: Probe, now: float) -> History:
     match facts.log:
         case Known(value=slice_):
             history = _log(history, run, slice_, box_now)
+    match facts.loops:
+        case Known(value=loops):
+            history = _loop(history, loops, box_now)
     match probe.box.memory:
         case Known(value=memory) if memory.oom_kill_count is not None:
             base = memory.oom_kill_count if history.oom_base is None else history.oom_base
@@ -131,6 +137,7 @@ def _attempt(history: History, facts: RunFacts, box_now: float) -> History:
                 oom_base=None,
                 oom_kills=0,
                 machine_id=None,
+                loop=None,
             )
             return _advance(fresh, attempt.started_at, "attempt", box_now)
     return history
@@ -186,10 +193,28 @@ def _log(history: History, run: Run, slice_: LogSlice, box_now: float) -> Histor
     return _step(history, news.progress, at) if news.progress else history
 
 
+def _loop(history: History, loops: Sequence[Loop], box_now: float) -> History:
+    """`history` with what the run's loops say: the first of them counts, and one that moves is an advance."""
+    if not loops:
+        return replace(history, loop=None, progress=replace(history.progress, eta_s=None))
+    first = loops[0]
+    seen = (first.pid, first.iteration)
+    moved = first.iteration is not None and seen != history.loop
+    history = replace(history, loop=seen)
+    if not moved:
+        return history
+    at = min(first.moved_at, box_now)
+    return _step(_advance(history, at, "loop", box_now), loop_progress(first), at)
+
+
 def _step(history: History, new: Progress, at: float) -> History:
-    """`history` at the step that the log names. A finer unit than the known one only renews the values."""
+    """`history` at the step that was named. A finer unit than the known one only renews the values.
+
+    What a loop said that is gone now gives way to any other.
+    """
     old = history.progress
-    if new.unit is None or RANK[new.unit] < RANK.get(old.unit or "", 0):
+    gone = old.unit == LOOP_UNIT and history.loop is None
+    if new.unit is None or (RANK[new.unit] < RANK.get(old.unit or "", 0) and not gone):
         return replace(history, progress=replace(old, values=new.values or old.values))
     if (new.unit, new.index) == (old.unit, old.index):
         return replace(

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
+from fleet.model.probe import Loop
 from fleet.model.verdict import Progress
 
 MAX_LINE_CHARS = 400
@@ -38,7 +39,8 @@ _STEPS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("batch", re.compile(rf"\bbatch\s*[:#=]?\s*\[?{_INT}\s*(?:/|of)\s*{_INT}(?![\w.])", re.IGNORECASE)),
     ("it", re.compile(rf"\d{{1,3}}%\|[^|]{{0,300}}\|\s*{_INT}/{_INT}\s*\[")),
 )
-RANK = {unit: len(_STEPS) - place for place, (unit, _) in enumerate(_STEPS)}
+LOOP_UNIT = "iteration"  # of a loop that says itself where it is: no line of a log is as exact
+RANK = {unit: len(_STEPS) - place for place, (unit, _) in enumerate(_STEPS)} | {LOOP_UNIT: len(_STEPS) + 1}
 
 _VALUE = re.compile(
     r"(?<![\w-])(train[_ ]loss|val(?:idation)?[_ ]loss|test[_ ]loss|loss|train|val(?:idation)?|test"
@@ -47,6 +49,8 @@ _VALUE = re.compile(
     rf"\s*[:=]\s*{_NUMBER}",
     re.IGNORECASE,
 )
+
+_KNOWN_NAME = re.compile(_VALUE.pattern.partition(r"\s*[:=]")[0], re.IGNORECASE)
 
 _HEARTBEAT = re.compile(
     r"^\W*(?:heart[ _-]?beat|keep[ _-]?alive)\b|\[\s*(?:heart[ _-]?beat|keep[ _-]?alive)\b"
@@ -185,6 +189,19 @@ class _Seen:
 
 def _place(steps: Mapping[str, tuple[int, int | None]]) -> str:
     return " ".join(f"{unit} {index}/{total}" for unit, (index, total) in steps.items())
+
+
+def loop_progress(loop: Loop) -> Progress:
+    """How far `loop` is. Its values are those whose names a log's reader knows: never a word of the box."""
+    named = ((name.lower(), number) for name, number in loop.tracked if _KNOWN_NAME.fullmatch(name))
+    values = tuple((name, number if isinstance(number, str) else f"{number:.6g}") for name, number in named)
+    return Progress(
+        index=loop.iteration,
+        total=loop.total,
+        unit=LOOP_UNIT,
+        values=values[:_MAX_VALUES],
+        eta_s=loop.eta_s,
+    )
 
 
 def clean(raw: bytes) -> str:

@@ -3,6 +3,7 @@
 What a box wrote stands only in `untrusted_…` fields, or quoted at the end of a line, made harmless.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from fleet.model.probe import Loop
 from fleet.model.run import Run
 from fleet.model.verdict import Health, Progress, Severity, Verdict
 from fleet.text.say import ago, duration, plural
@@ -21,6 +23,8 @@ _BARS = "▁▂▃▄▅▆▇█"
 _BARS_SHOWN = 5
 _NAME_COLUMN_MAX = 20
 _LAST_LINE_CHARS = 200
+_TRACKED_SHOWN = 2
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,23}")
 _LINES_BEFORE = 3  # of the log, above its last line
 _LAST_LINE_ROWS = 3  # what a program said last is what its owner needs: whole, as far as that goes
 _QUOTED = frozenset({Health.FAILED, Health.STALLED, Health.VANISHED, Health.ORPHANED, Health.INTERRUPTED})
@@ -40,7 +44,7 @@ def lines(verdicts: Sequence[Verdict], now: float, width: int = 80) -> list[str]
         health = verdict.health.upper() if needs else verdict.health.value
         head = f"{_cut(verdict.run, names):<{names}}   {_cut(verdict.box, boxes):<{boxes}}  {health:<11} "
         pieces = [piece for piece in verdict.summary.split(" · ") if piece]
-        text += _wrapped(head, [*pieces, _age(verdict, now)], indent, width)
+        text += _wrapped(head, [*pieces, *_tracked(verdict), _age(verdict, now)], indent, width)
         if needs:
             command = verdict.next[0] if verdict.next else ""
             why = f"{'':<{indent}}why {verdict.row:<15} next: {command}"
@@ -154,7 +158,9 @@ def _run(verdict: Verdict) -> dict[str, Any]:
         "since": iso(verdict.since),
         "facts_at": iso(verdict.facts_at),
         "attempt": verdict.attempt,
+        "strict_kex": verdict.strict_kex,
         "progress": _progress(verdict.progress),
+        "loops": [_loop(loop) for loop in verdict.loops],
         "evidence": [
             {"source": seen.source, "observed_at": iso(seen.observed_at), "says": seen.says}
             for seen in verdict.evidence
@@ -178,6 +184,33 @@ def _progress(progress: Progress | None) -> dict[str, Any] | None:
         "last_step_at": iso(progress.last_step_at),
         "usual_step_s": progress.usual_step_s,
     }
+
+
+def _loop(loop: Loop) -> dict[str, Any]:
+    return {
+        "pid": loop.pid,
+        "rank": loop.rank,
+        "iteration": loop.iteration,
+        "total": loop.total,
+        "eta_s": loop.eta_s,
+        "moved_at": iso(loop.moved_at),
+        "paused": loop.paused,
+        "untrusted_label": render_untrusted(loop.label, _LAST_LINE_CHARS),
+        "untrusted_tracked": {render_untrusted(name): number for name, number in loop.tracked},
+    }
+
+
+def _tracked(verdict: Verdict) -> list[str]:
+    """`"kl" 0.013`: scalars of the first loop whose names are its program's own, so in quotes."""
+    shown = {name for name, _ in verdict.progress.values} if verdict.progress else set()
+    first = verdict.loops[0].tracked if verdict.loops else ()
+    others = [
+        (name, number) for name, number in first if name.lower() not in shown and _IDENTIFIER.fullmatch(name)
+    ]
+    return [
+        f'"{name}" {number if isinstance(number, str) else f"{number:.6g}"}'
+        for name, number in others[:_TRACKED_SHOWN]
+    ]
 
 
 def _cells(

@@ -289,8 +289,10 @@ def full_words(case: Case, disk: Disk) -> str:
 
 
 def eta_s(case: Case) -> float | None:
-    """Seconds to the last step at the usual pace; None when that is not known, or the run is silent."""
+    """Seconds to the last step, by its loop or the usual pace; None when unknown, or the run is silent."""
     progress = case.history.progress
+    if progress.eta_s is not None and progress.last_step_at is not None and not case.silent:
+        return max(0.0, progress.eta_s - (case.box_now - progress.last_step_at))
     if progress.total is None or progress.index is None or progress.usual_step_s is None or case.silent:
         return None
     since = case.box_now - (progress.last_step_at or case.box_now)

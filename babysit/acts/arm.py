@@ -4,6 +4,7 @@ Safe to repeat at every moment: the name is claimed on the box, and the chain's 
 whether anything starts (P1). What was begun here and not finished is adopted by the next call.
 """
 
+import contextlib
 import secrets
 from collections.abc import Callable, Sequence
 
@@ -19,19 +20,19 @@ from babysit.acts.visit import opened
 from fleet import clock
 from fleet.arming.chain import BoxPlan, digest_of, render, tag_of
 from fleet.arming.code import CodeNews, compared
-from fleet.arming.place import claim, ship
+from fleet.arming.place import IPC, Linked, claim, link_ipc, ship, ship_anyway
 from fleet.arming.preflight import BoxReport, preflight
 from fleet.arming.preflight_rules import refusals, warnings
 from fleet.arming.ship import build_pyz
 from fleet.arming.start import Launched
-from fleet.errors import BoxRefused, Busy
+from fleet.errors import BabysitError, BoxRefused, Busy
 from fleet.link.base import Link
 from fleet.model.run import Run
 from fleet.model.spec import BoxSpec, RunSpec
 from fleet.model.verdict import Verdict
 
 # What an arm does, in this order; a caller is told when each begins.
-STEPS = ("preflight", "intent", "ship", "place", "launch", "verify", "record", "handbook")
+STEPS = ("preflight", "intent", "ship", "place", "launch", "verify", "record", "ipc", "handbook")
 _SUFFIX = "abcdefghjkmnpqrstuvwxyz23456789"
 
 
@@ -87,6 +88,7 @@ def arm(
         ledger.runs.put(run)
         run = with_code(link, ledger, run, report.code, launched)
         settled = settle(place, ledger, ((run, seen),), origin="arm", began=began)
+        _ipc_linked(link, box, report, (pyz, tool), step)
         step("handbook", run)
         handing.rewrite(place, ledger, (run,), _as_changed(settled), reached=set(), limit_s=CALL_S, link=link)
         hand_on(place, ledger)
@@ -96,6 +98,22 @@ def arm(
     if not_started is not None and verdict.exit_code != 0:
         raise not_started
     return Armed(run, verdict, report, launched if launched.word == "started" else None, news)
+
+
+def _ipc_linked(
+    link: Link, box: BoxSpec, report: BoxReport, tool: tuple[bytes, str], step: Callable[[str, object], None]
+) -> None:
+    """The command for loops, where it is and where its owner agreed to a link. No reason to fail an arm."""
+    if report.python is None:
+        return
+    linked = Linked("", f"{report.home}/.local/share/babysit/{IPC}")
+    with contextlib.suppress(BabysitError):
+        if box.ipc_link is not None:
+            linked = link_ipc(link, folder=box.ipc_link, where=box.name)
+            if linked.word == "missing":
+                ship_anyway(link, *tool, where=box.name)
+                linked = link_ipc(link, folder=box.ipc_link, where=box.name)
+    step("ipc", linked)
 
 
 def looked_at(link: Link, box: BoxSpec, spec: RunSpec, tool: str, *, dry: bool = False) -> BoxReport:

@@ -16,7 +16,7 @@ from fleet import clock
 from fleet.errors import DeliveryError, LedgerDamaged, LedgerError
 from fleet.ledger.ledger import Ledger
 from fleet.ledger.lock import kernel_lock
-from fleet.ledger.rows import Event, TickRecord
+from fleet.ledger.rows import GONE, Event, OutboxRow, TickRecord
 from fleet.model.probe import Probe
 from fleet.model.run import Run
 from fleet.model.verdict import Health, Verdict
@@ -126,14 +126,17 @@ def hand_on(place: Here, ledger: Ledger) -> None:
 
 def undelivered(ledger: Ledger) -> tuple[DeliveryError, ...]:
     """What did not reach its receiver so far and was tried, as errors to show."""
-    return tuple(
-        DeliveryError(
-            f"notice not delivered to {row.target!r} after {row.tries} tries: {row.error}",
-            where=row.event.run_id,
-        )
-        for row in ledger.outbox.undelivered()
-        if row.error is not None
-    )
+    return tuple(_undelivered(row) for row in ledger.outbox.undelivered() if row.error is not None)
+
+
+def _undelivered(row: OutboxRow) -> DeliveryError:
+    where = row.event.run_id
+    if row.gone:
+        why = (row.error or "").removeprefix(GONE).removeprefix(": ")
+        says = f"the receiver {row.target!r} is gone ({why}); it is asked once an hour"
+        return DeliveryError(says, where=where, hint="does its URL still hold?", next=("babysit doctor",))
+    says = f"notice not delivered to {row.target!r} after {row.tries} tries: {row.error}"
+    return DeliveryError(says, where=where)
 
 
 def finished(verdict: Verdict | None) -> bool:

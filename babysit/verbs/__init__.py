@@ -23,6 +23,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "crontab": ("patrol", "Print the line that lets cron do the patrol."),
     "completion": ("completion", "Print the script that completes names in your shell."),
     "trust": ("trust", "Confirm a box's host key."),
+    "ipc": ("ipc", "Ask and steer the loops that run on a box."),
+    "ctl": ("ctl", "Send a command to a training program's queue on a box."),
     "check": ("check", "Is the ledger sound? --repair rebuilds a damaged one."),
     "doctor": ("doctor", "Check this set-up, and a box; each line with its fix."),
     "init": ("init", "Write a commented babysit.toml and test its box."),
@@ -31,10 +33,14 @@ VERBS: dict[str, tuple[str, str]] = {
 }
 
 
+# The verbs of `ipc` that change no loop, as fleet.steering has them: --help imports nothing of that.
+_LOOKS = ("list", "peek", "tail", "plot", "memory", "stack", "notify")
+
+
 class Capability(NamedTuple):
     """What a verb may do, and with which of its options only; without one of them it `observes`.
 
-    So it does with one of `not_with`.
+    So it does with one of `not_with`, and with a verb of its own that is one of `looks`.
     `reads`: what is known here, the ledger opened for reading. `observes`: asks boxes, keeps what it saw.
     `writes`: a file of the project. `acts`: changes a box, a run or whom we trust. `ends`: ends or forgets
     something for good, so that it needs a yes. What acts or ends leaves lines in the audit log.
@@ -43,6 +49,7 @@ class Capability(NamedTuple):
     does: Literal["reads", "observes", "writes", "acts", "ends"]
     only_with: tuple[str, ...] = ()
     not_with: tuple[str, ...] = ()
+    looks: tuple[str, ...] = ()
 
 
 CAPABILITIES: dict[str, Capability] = {
@@ -61,6 +68,8 @@ CAPABILITIES: dict[str, Capability] = {
     "crontab": Capability("reads"),
     "completion": Capability("reads"),
     "trust": Capability("acts"),
+    "ipc": Capability("acts", looks=_LOOKS),
+    "ctl": Capability("acts", looks=("status",)),
     "check": Capability("acts", only_with=("--repair",)),
     "doctor": Capability("observes"),
     "init": Capability("acts"),
@@ -115,7 +124,7 @@ class _Lazy(click.Group):
             from babysit.verbs.audited import audited
 
             command = copy(command)
-            command.callback = audited(command, does.only_with, does.not_with)
+            command.callback = audited(command, does.only_with, does.not_with, does.looks)
         return name, command, rest
 
 

@@ -34,7 +34,7 @@ def attach(*, box: str, run: str, write: bool, only_print: bool, spec: str | Non
             "a window needs a terminal", where=run, next=(logs, f"babysit attach {box} {run} --print")
         )
     place = here_anyway(spec)
-    with place.ledger() as ledger:
+    with place.ledger(write=False) as ledger:
         known = run_named(ledger, run, box)
     words = act.window_command(place, known, write=write)
     if only_print:

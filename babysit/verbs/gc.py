@@ -35,7 +35,7 @@ def gc(
     from babysit.acts.here import box_named, here_anyway
 
     place = here_anyway(spec)
-    with place.ledger() as ledger:
+    with place.ledger(write=False) as ledger:
         box_spec = box_named(place, ledger, box)
     found = act.gc(place, box_spec, days=days, superseded=superseded, finished=finished, remove=yes)
     failed = any(not each.goes for each in found.old if each.why.startswith("it cannot"))

@@ -38,12 +38,12 @@ def logs(*, box: str, run: str, count: int, follow: bool, raw: bool, spec: str |
     from fleet.text.untrusted import decode, render_untrusted
 
     place = here_anyway(spec)
-    with place.ledger() as ledger:
+    with place.ledger_to_look() as (ledger, unwritable):
         known = run_named(ledger, run, box)
         if follow:
             return _follow(place, known, count, raw=raw)
         where = boxes_of((known,), place.spec)[known.box.name]
-        with opened(ledger, where) as link:
+        with opened(ledger, where, keep=unwritable is None) as link:
             most = min(_MOST_BYTES, max(count * _BYTES_A_LINE, 16 * 1024))
             tail = tail_log(link, state_dir=known.box.state_dir, run_id=known.run_id, max_bytes=most)
     if raw:
@@ -109,13 +109,13 @@ def results(*, box: str, run: str, raw: bool, spec: str | None) -> int:
     from fleet.text.untrusted import decode, render_untrusted
 
     place = here_anyway(spec)
-    with place.ledger() as ledger:
+    with place.ledger_to_look() as (ledger, unwritable):
         known = run_named(ledger, run, box)
         if not known.spec.results:
             hint = f'in babysit.toml, under [run.{run}]: results = ["FILE"]'
             raise NotFound(f"run {run!r} names no result files", where=run, hint=hint)
         where = boxes_of((known,), place.spec)[known.box.name]
-        with opened(ledger, where) as link:
+        with opened(ledger, where, keep=unwritable is None) as link:
             found = read_files(link, run=known, max_bytes=_MOST_BYTES)
     missing = [file.path for file in found if file.content is None]
     for file in found:

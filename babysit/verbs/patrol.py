@@ -15,6 +15,7 @@ from fleet.text.untrusted import render_untrusted
 if TYPE_CHECKING:
     from babysit.acts.here import Here
     from babysit.acts.tick import Tick
+    from sentinels.pulse import Gap
 
 SPEC_OPTION = click.option("--spec", metavar="FILE", help="Use this babysit.toml instead of the nearest one.")
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
@@ -45,33 +46,41 @@ def patrol(*, once: bool, every_box: bool, every: str | None, as_json: bool, spe
     from babysit.acts.here import here_anyway
     from babysit.acts.tick import tick
     from babysit.acts.tick_child import gaps_told
-    from fleet.text.say import plural
-    from patrol import report
-    from sentinels import pulse
 
     place = here_anyway(spec)
     gaps = gaps_told()
     done = tick(place, origin=os.environ.get(ORIGIN, "hand"), every_box=every_box)
+    (_show_document if as_json else _show)(done, gaps)
+    _keep_up(place, done)
+    return done.exit_code
+
+
+def _show_document(done: "Tick", gaps: "tuple[Gap, ...]") -> None:
+    from patrol import report
+
+    content = report.document(done.verdicts, at=done.at, cursor=str(done.cursor), exit_code=done.exit_code)
+    content["errors"] = [speak.error_document(error) for error in done.errors]
+    content["armed"] = list(done.armed)
+    content["missed"] = done.missed
+    content["gaps"] = [
+        {
+            "kind": gap.kind,
+            "from": report.iso(gap.since),
+            "to": report.iso(gap.until),
+            "missed": gap.missed,
+        }
+        for gap in gaps
+    ]
+    speak.document(content)
+
+
+def _show(done: "Tick", gaps: "tuple[Gap, ...]") -> None:
+    """What was missed, a line a run, what went wrong beside it, and what watches."""
+    from fleet.text.say import plural
+    from patrol import report
+    from sentinels import pulse
+
     now = clock.now()
-    if as_json:
-        content = report.document(
-            done.verdicts, at=done.at, cursor=str(done.cursor), exit_code=done.exit_code
-        )
-        content["errors"] = [speak.error_document(error) for error in done.errors]
-        content["armed"] = list(done.armed)
-        content["missed"] = done.missed
-        content["gaps"] = [
-            {
-                "kind": gap.kind,
-                "from": report.iso(gap.since),
-                "to": report.iso(gap.until),
-                "missed": gap.missed,
-            }
-            for gap in gaps
-        ]
-        speak.document(content)
-        _keep_up(place, done)
-        return done.exit_code
     if done.missed:
         speak.prose(
             f"nobody looked for a while: {plural(done.missed, 'firing')} of cron missed before this tick"
@@ -86,8 +95,6 @@ def patrol(*, once: bool, every_box: bool, every: str | None, as_json: bool, spe
             speak.note(render_untrusted(f"next: {command}"))
     for line in report.closing(done.verdicts, done.took_s, done.armed):
         speak.line(line)
-    _keep_up(place, done)
-    return done.exit_code
 
 
 def _keep_up(place: "Here", done: "Tick") -> None:

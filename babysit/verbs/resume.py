@@ -67,7 +67,9 @@ def _adopt(place: "Here", run: str | None, at: str, **how: str | None) -> None:
     if run is None or not is_name(run):
         raise UsageError("--at needs the name of the run", next=("babysit resume RUN --at USER@HOST:PORT",))
     box = box_at(at, name="adopted", identity=how["identity"], state_dir=how["state_dir"])
-    known = adopt(place, box, run, how["fingerprint"])
+    known, says = adopt(place, box, run, how["fingerprint"])
+    if says:
+        speak.note(f"{at}: {says}")
     speak.note(f"{known.run_id} on {known.box.name} is in this ledger now; nothing was changed on the box.")
 
 
@@ -81,7 +83,7 @@ def _carry_on(place: "Here", run: str | None, grant: int, *, as_json: bool) -> i
         raise UsageError(
             "--yes needs the name of the run", next=("babysit resume", "babysit resume RUN --yes")
         )
-    with place.ledger() as ledger:
+    with place.ledger(write=False) as ledger:
         known = run_named(ledger, run)
     done = act.resume(place, known, grant=grant)
     code = done.verdict.exit_code
@@ -107,7 +109,7 @@ def _take_stock(place: "Here", run: str | None, *, as_json: bool) -> int:
 
     only = None
     if run is not None:
-        with place.ledger() as ledger:
+        with place.ledger(write=False) as ledger:
             only = run_named(ledger, run)
     truth, settled = act.take_stock(place, only)
     if as_json:

@@ -7,6 +7,7 @@ from typing import Any
 from babysit.acts.arm import Armed
 from babysit.acts.rehearse import Rehearsal
 from fleet.arming.code import code_remarks, code_says
+from fleet.arming.place import Linked
 from fleet.arming.preflight import BoxReport
 from fleet.arming.start import Launched
 from fleet.model.run import Code, Run
@@ -35,8 +36,21 @@ def step_line(box: BoxSpec, name: str, facts: Any) -> Iterator[str]:
             yield from _row("chain", f"{stages}   {run.chain}")
         case "verify", Launched() as launched:
             yield from _row("start", _start(launched))
+        case "ipc", Linked() as linked:
+            yield from _row("ipc", _linked(linked))
         case "handbook", Run(code=Code() as code):
             yield from _code(code)
+
+
+def _linked(linked: Linked) -> str:
+    match linked.word:
+        case "made" | "there":
+            return f"{linked.at} steers loops on the box"
+        case "taken":
+            return f"{linked.at} is something else and was left as it is"
+        case "":
+            return f"{linked.at} steers loops on the box; from here: babysit ipc BOX list"
+    return f"no link at {linked.at}: {linked.why or linked.word}"
 
 
 def _row(label: str, text: str) -> list[str]:

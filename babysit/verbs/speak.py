@@ -1,6 +1,7 @@
 """How every verb speaks: results on stdout, prose on stderr, one JSON document when asked for one."""
 
 import json
+import shutil
 import sys
 import textwrap
 from typing import Any
@@ -17,12 +18,12 @@ def line(text: str = "") -> None:
     click.echo(redact(text))
 
 
-def prose(text: str) -> None:
-    """One sentence of result, in lines of at most 80 columns; no word of it is cut."""
+def prose(text: str, *, beside: bool = False) -> None:
+    """One sentence of result, or `beside` it, in lines of at most 80 columns; no word of it is cut."""
     for wrapped in textwrap.wrap(
         text, 80, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
     ):
-        line(wrapped)
+        (note if beside else line)(wrapped)
 
 
 def note(text: str) -> None:
@@ -78,6 +79,16 @@ def error_document(caught: BabysitError) -> dict[str, Any]:
     if isinstance(caught, SpecError):
         shaped["problems"] = list(caught.problems)
     return shaped
+
+
+def takes_unicode() -> bool:
+    """Whether results can hold more than ASCII."""
+    return (getattr(sys.stdout, "encoding", None) or "ascii").lower().startswith("utf")
+
+
+def width() -> int:
+    """The columns of the terminal that results go to; 80 where there is none."""
+    return min(shutil.get_terminal_size((80, 24)).columns, 200)
 
 
 def at_a_terminal() -> bool:

@@ -61,6 +61,9 @@ def _tell(shown: "Offer") -> None:
     else:
         speak.line("  known  none")
     speak.line(f"  offers {shown.fingerprint}   {shown.offered.type}")
+    if shown.other_type:
+        speak.line(f"  which is a key of another type: {shown.other_type} was asked for first,")
+        speak.line("  and the box has none of it any more")
     if shown.moved_from:
         speak.line(f"  was at {shown.moved_from}")
         speak.line(f"  now at {shown.address}   with the same key")

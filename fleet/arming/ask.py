@@ -26,13 +26,15 @@ _SAID_CHARS = 200
 class Answer(Struct, frozen=True):
     """The sections of one answer, in the order they were sent.
 
-    `noise_bytes` came before the frame (a login shell that prints). `took_s` is the whole visit.
+    `noise_bytes` came before the frame (a login shell that prints). `took_s` is the whole visit. `complaint`
+    is what came on standard error, at most 4 KiB of the box's text.
     """
 
     sections: tuple[frame.Section, ...]
     noise_bytes: int
     took_s: float
     where: str
+    complaint: bytes = b""
 
     def get(self, name: str) -> frame.Section | None:
         """The first section called `name`; None when it was not sent."""
@@ -80,7 +82,8 @@ def ask(
         sections = frame.sections(reply.stdout, token, where=where)
     except ProbeUnreadable as error:
         raise ProbeUnreadable(error.what, where=where, hint=_instead(reply, max_bytes)) from None
-    answer = Answer(sections, reply.stdout.find(f"babysit-frame 1 {token} ".encode()), reply.took_s, where)
+    noise_bytes = reply.stdout.find(f"babysit-frame 1 {token} ".encode())
+    answer = Answer(sections, noise_bytes, reply.took_s, where, reply.stderr)
     refused = answer.get("error")
     if refused is not None:
         what, _, hint = refused.text.partition("\n")

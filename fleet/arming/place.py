@@ -12,6 +12,7 @@ from fleet.text.frame import cksum
 
 _FRAGMENTS = ("frame", "ground", "place")
 _LIMIT_S = 30.0
+IPC = "ipc"  # the name of the command for loops, beside the shipped tool
 REPLACEABLE = (
     "handbook.md",
     "budget",
@@ -29,6 +30,17 @@ class Shipped(Struct, frozen=True):
     wrote: bool
 
 
+class Linked(Struct, frozen=True):
+    """`word`: made, there (already), taken (by something else), missing (no command to link to) or failed.
+
+    `at` is the link's place, `why` what hindered it, both the box's text.
+    """
+
+    word: str
+    at: str
+    why: str = ""
+
+
 class Claim(Struct, frozen=True):
     """Which run id owns the name now. `fresh`: this very call made it so."""
 
@@ -42,13 +54,26 @@ def ship(link: Link, report: BoxReport, pyz: bytes, name: str, *, limit_s: float
     A file of that name with another size or sum is replaced. Raises BoxRefused when it cannot be
     written, ProbeUnreadable when it arrived damaged, LinkError.
     """
-    checked_name(name, what="name of the shipped tool")
-    total = cksum(pyz)
-    if report.onbox_sum == (total, len(pyz)):
+    if report.onbox_sum == (cksum(pyz), len(pyz)):
         return Shipped(f"{report.home}/.local/share/babysit/{name}", wrote=False)
-    pairs = [("act", "ship"), ("name", name), ("size", str(len(pyz))), ("sum", str(total))]
-    answer = ask(link, _FRAGMENTS, pairs, where=report.box, limit_s=limit_s, payload=pyz)
+    return ship_anyway(link, pyz, name, where=report.box, limit_s=limit_s)
+
+
+def ship_anyway(link: Link, pyz: bytes, name: str, *, where: str, limit_s: float = _LIMIT_S) -> Shipped:
+    """As `ship`, where nobody has looked at the box yet."""
+    checked_name(name, what="name of the shipped tool")
+    pairs = [("act", "ship"), ("name", name), ("size", str(len(pyz))), ("sum", str(cksum(pyz)))]
+    answer = ask(link, _FRAGMENTS, pairs, where=where, limit_s=limit_s, payload=pyz)
     return Shipped(answer.must("path").text, wrote=answer.must("wrote").text == "yes")
+
+
+def link_ipc(link: Link, *, folder: str, where: str, limit_s: float = _LIMIT_S) -> Linked:
+    """What became of the wish to have the command `ipc` in `folder` too. Never replaces anything.
+
+    Raises ProbeUnreadable, LinkError, UsageError for a folder that no request line can hold.
+    """
+    answer = ask(link, _FRAGMENTS, [("act", "link"), ("folder", folder)], where=where, limit_s=limit_s)
+    return Linked(answer.must("word").text, answer.must("at").text, answer.must("why").text)
 
 
 def claim(

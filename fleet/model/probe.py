@@ -170,6 +170,26 @@ class Artifact(Struct, frozen=True):
     mtime: float
 
 
+class Loop(Struct, frozen=True):
+    """A living loop that can be asked: the outermost of its process, as its card and its state file say.
+
+    `iteration` counts finished ones, None before the first. `moved_at` is when its state was written last.
+    `tracked` are its scalars, numbers as numbers and what no number can be as text. `label` and the names in
+    `tracked` are the program's words, untrusted. `tag` names the run it belongs to, None outside of one.
+    """
+
+    pid: int
+    label: str
+    tag: str | None
+    rank: int | None
+    iteration: int | None
+    total: int | None
+    eta_s: float | None
+    moved_at: float
+    paused: bool
+    tracked: tuple[tuple[str, int | float | str], ...] = ()
+
+
 class RunFacts(Struct, frozen=True):
     """One run as the box shows it. A Known None says "there is no such record", which Missing never does."""
 
@@ -182,16 +202,21 @@ class RunFacts(Struct, frozen=True):
     log: Reading[LogSlice]
     artifacts: Reading[tuple[Artifact, ...]]
     stopping: Reading[Stopping | None] = Missing("the answer does not hold it")
+    loops: Reading[tuple[Loop, ...]] = Missing("the answer does not hold it")
 
 
 class Reachable(Struct, frozen=True, tag="reachable"):
-    """The box answered. `at` is host time of the answer; `skew_s` is box clock minus host clock."""
+    """The box answered. `at` is host time of the answer; `skew_s` is box clock minus host clock.
+
+    `strict_kex`: whether both sides kept the strict order of the key exchange; None: the link did not tell.
+    """
 
     box: BoxFacts
     runs: dict[str, RunFacts]
     at: float
     took_s: float
     skew_s: float
+    strict_kex: bool | None = None
 
 
 Probe = Reachable | Unreachable

@@ -71,7 +71,8 @@ class BoxSpec(Struct, frozen=True, forbid_unknown_fields=True):
     `~/.local/state/babysit` on the box); `lock_dir` names a local folder for the locks when the
     records lie on a network file system. `limit_s` bounds one visit to this box.
     `link` is the transport: `ssh` is the system's own ssh program, for what the library lacks (Kerberos,
-    hardware keys, host certificates).
+    hardware keys, host certificates). `ipc_link` names a folder on the box, such as /usr/local/bin, in which
+    arming may put a link to the command `ipc`.
     """
 
     name: Name
@@ -84,6 +85,7 @@ class BoxSpec(Struct, frozen=True, forbid_unknown_fields=True):
     limit_s: Annotated[float, Meta(ge=1, le=600)] = DEFAULT_BOX_LIMIT_S
     disk_pct_max: Annotated[float, Meta(gt=0, le=100)] = DEFAULT_DISK_PCT_MAX
     link: Literal["fabric", "ssh"] = "fabric"
+    ipc_link: str | None = None
 
 
 class TargetSpec(Struct, frozen=True, forbid_unknown_fields=True):

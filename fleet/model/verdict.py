@@ -4,6 +4,8 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from fleet.model.probe import Loop
+
 
 class Health(StrEnum):
     """A closed set of words for how a run is. Each verdict carries exactly one."""
@@ -71,7 +73,9 @@ class Verdict(Struct, frozen=True):
     `summary` is the sentence a person reads, free of the box's text. `facts_at` is host time of the
     facts judged, None when there never were any. `since` is host time since when this health holds.
     `next` are commands to type, first one first. `last_line` and
-    `last_lines` (the newest whole ones, oldest first) are the box's text, untrusted.
+    `last_lines` (the newest whole ones, oldest first) are the box's text, untrusted. `strict_kex` is the
+    look's (see Reachable), None where the box did not answer or the link did not tell. `loops` are the run's
+    living loops, whose words are untrusted.
     """
 
     run_id: str
@@ -90,3 +94,5 @@ class Verdict(Struct, frozen=True):
     progress: Progress | None = None
     last_line: str | None = None
     last_lines: tuple[str, ...] = ()
+    strict_kex: bool | None = None
+    loops: tuple[Loop, ...] = ()

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
@@ -15,20 +16,24 @@ T = TypeVar("T")
 _STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]')
 
 
-def from_box(content: bytes, kind: type[T], *, max_bytes: int, where: str, what: str) -> T:
+def from_box(
+    content: bytes, kind: type[T], *, max_bytes: int, where: str, what: str, odd_numbers: bool = False
+) -> T:
     """`content` as a `kind`. `what` names the document in the message.
 
     Raises ProbeUnreadable when it is longer than `max_bytes`, nested deeper than `MAX_DEPTH`, holds a key
-    twice, a number of more than `MAX_DIGITS` digits or none that JSON knows, or is no `kind`.
+    twice, a number of more than `MAX_DIGITS` digits or none that JSON knows, or is no `kind`. With
+    `odd_numbers` such a number is text, as it was written: a program may track what it likes.
     """
+    number, real, constant = (_or_text(_number), _or_text(_float), str) if odd_numbers else _STRICT
     try:
         _bound(content, max_bytes)
         document = json.loads(
             content,
             object_pairs_hook=_no_key_twice,
-            parse_int=_number,
-            parse_float=_float,
-            parse_constant=_no_constant,
+            parse_int=number,
+            parse_float=real,
+            parse_constant=constant,
         )
         return msgspec.convert(document, kind, strict=True)
     except (ValueError, msgspec.ValidationError, RecursionError) as error:
@@ -70,3 +75,16 @@ def _float(digits: str) -> float:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
+
+
+def _or_text(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    def number(digits: str) -> Any:
+        try:
+            return read(digits)
+        except ValueError:
+            return digits
+
+    return number
+
+
+_STRICT: tuple[Callable[[str], Any], ...] = (_number, _float, _no_constant)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from functools import cache
+from html import escape
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -39,6 +40,14 @@ def fill_markdown(template: str, **values: Any) -> str:
     return _environment("markdown").get_template(template).render(values)
 
 
+def fill_html(template: str, **values: Any) -> str:
+    """An HTML page: every printed value is text or the value of a quoted attribute, never markup.
+
+    Raises jinja2.UndefinedError for a missing name.
+    """
+    return _environment("html").get_template(template).render(values)
+
+
 @cache
 def _environment(syntax: str) -> Environment:
     loader = FileSystemLoader(folder())
@@ -59,10 +68,10 @@ def _environment(syntax: str) -> Environment:
         )
         environment.filters["key"] = lambda name: Raw(toml_key(str(name)))
         return environment
-    environment = Environment(  # noqa: S701 - Markdown: finalize escapes each value
+    environment = Environment(  # noqa: S701 - Markdown or HTML: finalize escapes each value
         loader=loader,
         undefined=StrictUndefined,
-        finalize=_finalize(markdown),
+        finalize=_finalize(html if syntax == "html" else markdown),
         keep_trailing_newline=True,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -117,6 +126,11 @@ def toml_key(name: str) -> str:
 def markdown(text: str) -> str:
     """`text` as plain words of Markdown: harmless, on one line, none of it markup."""
     return render_untrusted(text).translate(_MARKDOWN_ACTS)
+
+
+def html(text: str) -> str:
+    """`text` as plain words of HTML, also inside a quoted attribute; harmless, on one line."""
+    return escape(render_untrusted(text), quote=True)
 
 
 def inline_code(text: str) -> str:

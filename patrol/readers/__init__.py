@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from fleet.model.probe import BoxFacts, Reachable, RunFacts
+from fleet.model.probe import BoxFacts, Loop, Reachable, RunFacts
+from fleet.model.reading import Reading
 from fleet.model.run import Run
 from fleet.text.frame import Section
 from patrol.readers import section as sectioned
@@ -10,6 +11,7 @@ from patrol.readers.artifacts import read_artifacts
 from patrol.readers.disk import read_disks
 from patrol.readers.gpu import read_gpus
 from patrol.readers.log import read_log
+from patrol.readers.loops import loops_of, read_loops
 from patrol.readers.machine import read_boot_id, read_box_id, read_clock, read_machine_id, read_uptime
 from patrol.readers.memory import read_memory
 from patrol.readers.processes import read_alive, read_locks
@@ -33,10 +35,11 @@ def read_probe(sections: Sequence[Section], runs: Sequence[Run], *, at: float, t
         gpus=read_gpus(answer.get("gpu"), now),
         machine_id=read_machine_id(answer.get("machine_id"), now),
     )
-    return Reachable(box, {run.run_id: _run(answer, run) for run in runs}, at, took_s, now - at)
+    loops = read_loops(answer.get("loops"), box.boot_id, now)
+    return Reachable(box, {run.run_id: _run(answer, run, loops) for run in runs}, at, took_s, now - at)
 
 
-def _run(answer: sectioned.Answer, run: Run) -> RunFacts:
+def _run(answer: sectioned.Answer, run: Run, loops: Reading[tuple[Loop, ...]]) -> RunFacts:
     name, at = run.run_id, answer.at
     return RunFacts(
         exists=read_exists(answer.get("exists", name), at),
@@ -48,4 +51,5 @@ def _run(answer: sectioned.Answer, run: Run) -> RunFacts:
         log=read_log(answer.get("log", name), at),
         artifacts=read_artifacts(answer.all("artifact", name), len(run.spec.artifacts), at),
         stopping=read_stopping(answer.get("stopping", name), run.nonce, at),
+        loops=loops_of(loops, run.tag),
     )

@@ -1,12 +1,14 @@
 # The ground of every script that arms: the request as variables, the state folder, plain names, durable moves.
-# After frame.sh. A request line `key value` becomes $in_key; `file` lines are collected in $in_files.
+# After frame.sh. A request line `key value` becomes $in_key; `file` lines are collected in $in_files, `word` lines in
+# $in_words.
 umask 077
-in_files='' line=''
+in_files='' in_words='' line=''
 while IFS= read -r line; do
   [ "$line" = end ] && break
   key=${line%% *} value=${line#* } line=''
   case $key in
     file) in_files=$in_files$value$nl ;;
+    word) in_words=$in_words$value$nl ;;
     '' | *[!a-z_]*) ;;
     *) eval "in_$key=\$value" ;;
   esac

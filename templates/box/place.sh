@@ -43,7 +43,51 @@ ship() {                          # name size sum: the tool under its content's 
     replace "$in_sum" "$tidy" "$target" "$share"
     section wrote - 0 yes
   fi
+  ipc_command 2>/dev/null || rm -f "$share/.ipc.$short"
   section path - 0 "$target"
+}
+
+ipc_text() {                      # the command `ipc` of this account: this tool's, or the newest when it is gone
+  printf '#!/bin/sh\n# ipc: asks and steers the loops that run here. Put here by babysit; nothing of it breaks when it goes.\n'
+  printf 'own=%s\n' "$in_name"
+  cat <<'END'
+self=$(readlink -f "$0") here=${self%/*} tool=$here/$own
+if [ ! -f "$tool" ]; then
+  tool=
+  for each in "$here"/onbox-????????????.pyz; do
+    if [ -f "$each" ] && { [ -z "$tool" ] || [ "$each" -nt "$tool" ]; }; then tool=$each; fi
+  done
+fi
+[ -n "$tool" ] || { echo "ipc: its tool is gone from $here: babysit arm or babysit ipc BOX list brings it" >&2; exit 2; }
+for python in python3 python3.13 python3.12 python3.11 python3.10 python3.9 python3.8 python; do
+  command -v "$python" >/dev/null 2>&1 || continue
+  "$python" -I -S -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null || continue
+  exec "$python" -I "$tool" ipc "$@"
+done
+echo 'ipc: there is no Python 3.8 or newer' >&2
+exit 2
+END
+}
+ipc_command() {                   # beside the tool, whole at any moment; a box that cannot keep it can still be asked
+  sweep "$share" '.ipc.*'
+  plain_or_none "$share/ipc" && [ "$(ipc_text)" != "$(cat "$share/ipc" 2>/dev/null)" ] || return 0
+  ipc_text >"$share/.ipc.$short" && chmod 700 "$share/.ipc.$short" && move "$share/.ipc.$short" "$share/ipc"
+}
+plain_or_none() {                 # plain_or_none PATH: a plain file, or nothing
+  [ ! -L "$1" ] && { [ -f "$1" ] || [ ! -e "$1" ]; }
+}
+
+link() {                          # folder: `ipc` there, as long as nothing else has that name; said by one word
+  path_of "$in_folder" "$HOME"
+  word=failed why=''
+  if ! plain_or_none "$share/ipc" || [ ! -f "$share/ipc" ]; then word=missing
+  elif [ ! -d "$path" ]; then why="there is no folder $path"
+  elif [ "$(readlink "$path/ipc" 2>/dev/null)" = "$share/ipc" ]; then word=there
+  elif [ -e "$path/ipc" ] || [ -L "$path/ipc" ]; then word=taken
+  elif why=$(ln -s "$share/ipc" "$path/ipc" 2>&1); then word=made; fi
+  section word - 0 "$word"
+  section at - 0 "$path/ipc"
+  section why - 0 "$why"
 }
 
 put() {                           # id name size sum: one file of a run, replaced as a whole
@@ -144,6 +188,6 @@ claim() {                         # run id expect sum file...: the run's folder,
 }
 
 case $in_act in
-  ship | put | claim) "$in_act"; finish ;;
+  ship | put | claim | link) "$in_act"; finish ;;
   *) refuse 12 'no such act' ;;
 esac

@@ -89,7 +89,7 @@ def test_a_grant_is_written_down_and_closed(box, ledger):  # P8
     assert outcomes(ledger) == [("grant", "raise the budget from 3 to 5", "the budget is 5")]
 
 
-def test_a_grant_whose_answer_was_lost_stays_open_until_the_box_was_asked(box, ledger):  # P8 R41
+def test_a_grant_whose_answer_was_lost_stays_open_until_the_box_was_asked(box, ledger):  # P8
     with pytest.raises(LinkError):
         allow(Breaks(box.link(), 2), ledger, run(), 2)
     (left,) = ledger.intents.open()

@@ -56,6 +56,24 @@ def test_a_patroller_that_lives_but_is_long_overdue_is_not_armed(tmp_path):  # R
     assert _armed(tmp_path, lease.identity(), NOON - 301) == ()
 
 
+@pytest.mark.parametrize(
+    ("every_s", "word"), [(1800, "30m"), (7200, "2h"), (90, "90s"), (5400, "90m"), (3.0, "3s")]
+)
+def test_a_patroller_that_died_is_told_with_the_command_that_starts_it_again(every_s, word, tmp_path):  # R113
+    with Ledger.open(tmp_path / "state", write=True) as ledger:
+        ledger.patrollers.register(
+            "4127 1 another-boot", every_s=every_s, at=NOON - 7200, next_at=NOON - 3600
+        )
+        ledger.patrollers.register(lease.identity(), every_s=1800, at=NOON, next_at=NOON + 60)
+        ((died, says),) = armed.dead_patrols(ledger, NOON)
+    assert died.identity == "4127 1 another-boot"
+    assert says == (
+        f"patrol --every {word} (pid 4127): gone, started 2 h ago, due 1 h ago; "
+        f"again: babysit patrol --every {word}"
+    )
+    assert word == "3s" or seconds_of(word, {}) == every_s
+
+
 def test_a_patroller_that_was_dropped_is_gone(tmp_path):
     with Ledger.open(tmp_path / "state", write=True) as ledger:
         mine = ledger.patrollers.register(lease.identity(), every_s=60, at=NOON, next_at=NOON)

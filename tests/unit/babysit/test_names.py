@@ -113,7 +113,7 @@ def test_a_job_is_the_same_when_its_stages_and_folder_are(place):
     assert digest_of(job) == digest_of(changed)
     assert digest_of(job) != digest_of(RunSpec("train", (Stage("train", "python train.py "),)))
     assert digest_of(job) != digest_of(RunSpec("train", job.stages, cwd="elsewhere"))
-    assert len(set(STEPS)) == len(STEPS) == 8
+    assert len(set(STEPS)) == len(STEPS) == 9
 
 
 def test_a_broken_spec_is_kept_as_data(tmp_path):

@@ -38,6 +38,13 @@ def judged(of_run=None, seen=None, history=None):
     return decide(of_run, seen, fold(history or History(), of_run, seen, NOW), NOW)
 
 
+@pytest.mark.parametrize("strict", [True, False, None])
+def test_the_verdict_carries_how_the_link_exchanged_its_keys(strict):  # S5
+    seen = msgspec.structs.replace(probe(), strict_kex=strict)
+    assert judged(seen=seen).strict_kex is strict
+    assert judged(seen=away()).strict_kex is None
+
+
 def test_a_healthy_run_reads_like_a_person_would_say_it():
     verdict = judged(seen=probe(facts(log=log(b"Epoch 37/90 - loss: 0.412\n"))))
     assert verdict.summary == "epoch 37/90 · loss 0.412 · GPU 94 %"

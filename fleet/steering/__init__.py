@@ -1,0 +1,1 @@
+"""Steering from here: the shipped tool's commands on a box, asked over one short connection."""
