@@ -20,6 +20,7 @@ from fleet.link.base import Link
 from fleet.model.spec import BoxSpec
 from fleet.steering.answers import DIED, MET, NO_LOOP, SILENT, Part
 from fleet.steering.question import Question
+from fleet.text.say import duration
 
 HOLD_S = 10.0  # a round of `notify`: what a box does at most for a reader that is gone
 _LEAST_S = 0.2
@@ -56,12 +57,15 @@ class LoopWatch:
         self._link = Comeback(box, say)
         self._seen: Part | None = None
 
-    def tail(self, interval_s: float) -> Over:
-        """A look every `interval_s` seconds until the loop has ended: how that was."""
+    def tail(self, for_s: float | None, interval_s: float) -> Over:
+        """A look every `interval_s` seconds until the loop has ended: how that was; 124 after `for_s`."""
+        deadline = None if for_s is None else clock.monotonic() + for_s
 
         def looked(link: Link, ledger: Ledger, box: BoxSpec) -> Over | None:
-            found = self._round(link, ledger, box, interval_s, interval_s)
-            return self._over(found)
+            over = self._over(self._round(link, ledger, box, interval_s, interval_s))
+            if over is None and deadline is not None and clock.monotonic() >= deadline:
+                return Over(SILENT, f"it goes on; looked for {duration(for_s or 0)}", self._seen)
+            return over
 
         return self._again_and_again(looked)
 

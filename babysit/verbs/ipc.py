@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from babysit.acts.loop_watch import Over
     from fleet.steering.question import Question
 
-_MONTH_S = 30 * 86400.0
+_DAY_S = 86400.0
+_MONTH_S = 30 * _DAY_S
 
 
 @click.command()
@@ -25,7 +26,7 @@ _MONTH_S = 30 * 86400.0
 @click.argument("words", nargs=-1, metavar="[TARGET] [KEY=VALUE|EXPR]")
 @click.option("--run", metavar="RUN", help="Only loops of this run.")
 @click.option("--wait", type=Span(0.1, 600), default=10.0, metavar="10s", help="How long an answer may take.")
-@click.option("--yes", is_flag=True, help="break, continue, pause: do it without a terminal.")
+@click.option("--yes", is_flag=True, help="Do it without a terminal.")
 @click.option("--alone", is_flag=True, help="break, continue: also a part of a group of ranks.")
 @click.option("--group", type=click.IntRange(1), metavar="PPID", help="list: those of one parent only.")
 @click.option("--last", type=click.IntRange(0), default=0, metavar="K", help="plot: the last K points.")
@@ -33,7 +34,7 @@ _MONTH_S = 30 * 86400.0
 @click.option("--html", type=click.Path(dir_okay=False), help="plot: one page, into this file.")
 @click.option("--interval", type=Span(0.2, 3600), metavar="2s", help="tail, notify: between two looks.")
 @click.option(
-    "--for", "for_", type=Span(1, _MONTH_S), default="1d", metavar="1d", help="notify: give up then."
+    "--for", "for_", type=Span(1, _MONTH_S), metavar="1d", help="notify, tail: leave then; notify: 1d."
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout; tail: one a line.")
 @SPEC_OPTION
@@ -76,13 +77,14 @@ def ipc(*, box: str, verb: str, words: tuple[str, ...], spec: str | None, **opti
 
 # Options that only some verbs have; elsewhere they would be passed over in silence.
 _OF: dict[str, tuple[str, ...]] = {
-    "yes": ("break", "continue", "pause"),
+    "yes": ("break", "continue", "pause", "resume", "set", "checkpoint", "clean"),
     "alone": ("break", "continue"),
     "group": ("list",),
     "last": ("plot",),
     "png": ("plot",),
     "html": ("plot",),
     "interval": ("tail", "notify"),
+    "for_": ("tail", "notify"),
 }
 
 
@@ -91,7 +93,9 @@ def _only_where_they_count(verb: str, options: dict[str, Any]) -> None:
 
     for name, verbs in _OF.items():
         if options[name] and verb not in verbs:
-            raise UsageError(f"--{name} means nothing to {verb}", where=verb, next=("babysit ipc --help",))
+            raise UsageError(
+                f"--{name.strip('_')} means nothing to {verb}", where=verb, next=("babysit ipc --help",)
+            )
     if VERBS[verb].untargeted and options["run"]:
         raise UsageError(f"--run means nothing to {verb}", where=verb, next=("babysit ipc --help",))
 
@@ -188,7 +192,8 @@ def _watch(place: "Here", box: str, question: "Question", options: dict[str, Any
     )
     interval_s = options["interval"] or (2.0 if tails else 5.0)
     try:
-        over = watch.tail(interval_s) if tails else watch.until_met(options["for_"], interval_s)
+        for_s = options["for_"]
+        over = watch.tail(for_s, interval_s) if tails else watch.until_met(for_s or _DAY_S, interval_s)
     except KeyboardInterrupt:
         speak.note(f"babysit: no longer looking; on {box} the loop goes on")
         raise

@@ -17,6 +17,7 @@ _VALUE_CHARS = 60
 _VALUES_SHOWN = 8
 _FRAMES_SHOWN = 40
 _DEPTH = 12
+_TO_THE_MINUTE = 16  # characters of ISO 8601
 NOTHING = {"list": "no loops are registered", "clean": "nothing to clean"}
 _MINUTE_S, _HOUR_S = 60, 3600
 
@@ -157,7 +158,8 @@ def _list(part: Part, took_s: float) -> Iterator[str]:  # noqa: ARG001 - one sig
     reply = part.reply or {}
     since, world = reply.get("start_time"), _number(reply.get("world"))
     pieces = [render_untrusted(part.says)]
-    pieces += [f"since {render_untrusted(since, 19)}"] if isinstance(since, str) and since else []
+    if isinstance(since, str) and since:
+        pieces.append(f"since {render_untrusted(since[:_TO_THE_MINUTE]).replace('T', ' ')} UTC")
     pieces += [f"rank {value_text(reply.get('rank'))} of {world:.0f}"] if world and world > 1 else []
     pieces += [f"run {render_untrusted(part.tag.partition('/')[0], 80)}"] if part.tag else []
     yield f"{name_of(part)}  {' · '.join(pieces)}"

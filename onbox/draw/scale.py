@@ -20,11 +20,16 @@ class Panel(NamedTuple):
 
 
 def panels(series: Mapping[str, Any]) -> List[Panel]:
-    """At most six panels of `[iteration, value]` pairs in the order of `series`, those with points first."""
+    """At most six panels of `[iteration, value]` pairs in the order of `series`, those with points first.
+
+    They share their first and last iteration, so that what happened at once stands one below the other.
+    """
     found = [_panel(str(key), pairs) for key, pairs in series.items()]
-    return ([panel for panel in found if panel.points] + [panel for panel in found if not panel.points])[
-        :MAX_PANELS
-    ]
+    drawn = [panel for panel in found if panel.points]
+    first = min((panel.first for panel in drawn), default=0.0)
+    last = max((panel.last for panel in drawn), default=0.0)
+    shared = [panel._replace(first=first, last=last) for panel in drawn]
+    return (shared + [panel for panel in found if not panel.points])[:MAX_PANELS]
 
 
 def spot(value: float, low: float, high: float, steps: int) -> int:
@@ -78,17 +83,18 @@ def _finite(value: Any) -> Optional[float]:
 
 
 def columns(panel: Panel, width: int) -> List[Optional[Tuple[float, float]]]:
-    """Lowest and highest value in each of `width` columns; a column between two points lies on their line."""
+    """Lowest and highest value in each of `width` columns; a column between two points holds the first.
+
+    A value that was not tracked anew has no point of its own: it was what it had been, up to the next one.
+    """
     held: List[Optional[Tuple[float, float]]] = [None] * width
     places = [(spot(x, panel.first, panel.last, width), y) for x, y in panel.points]
     for at, y in places:
         before = held[at]
         held[at] = (y, y) if before is None else (min(before[0], y), max(before[1], y))
-    for (left, y0), (right, y1) in zip(places, places[1:]):
+    for (left, y), (right, _) in zip(places, [*places[1:], (width, 0.0)]):
         for at in range(left + 1, right):
-            share = (at - left) / (right - left)
-            between = y0 * (1 - share) + y1 * share
-            held[at] = (between, between)
+            held[at] = (y, y)
     return held
 
 

@@ -94,6 +94,8 @@ def _checked(options: argparse.Namespace) -> None:
             condition(options.condition)
     except (Refused, BadCondition) as wrong:
         raise Trouble(answers.USAGE, "usage", "%s: %s" % (options.verb, wrong), "ipc --help") from None
+    if options.verb == "set" and "=" not in options.assignment:
+        raise Trouble(answers.USAGE, "usage", "set: KEY=VALUE is wanted, such as lr=0.001", "ipc --help")
 
 
 def _print(options: argparse.Namespace, found: List[Answer], written: Optional[str]) -> None:

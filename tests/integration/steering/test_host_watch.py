@@ -89,6 +89,16 @@ def test_a_loop_that_was_killed_is_told_by_the_exit_code(gpu, desk):
     )
 
 
+def test_a_tail_for_a_while_leaves_the_loop_and_says_that_it_goes_on(train, desk):
+    """And a yes is taken by every verb that acts: who scripts them types it everywhere."""
+    assert desk.run("ipc", "gpu1", "pause", "--yes").returncode == 0
+    assert desk.run("ipc", "gpu1", "resume", "--yes").returncode == 0
+    left = desk.run("ipc", "gpu1", "tail", "--for", "2s", "--interval", "0.5s")
+    assert left.returncode == 124, left.said
+    assert "it goes on" in left.said and "iter " in left.said
+    assert desk.run("ipc", "gpu1", "peek", "--for", "2s").returncode == 2
+
+
 @pytest.mark.parametrize("words", [("tail", "train"), ("notify", "train", "loss < -1")])
 def test_ctrl_c_leaves_the_loop_running_and_nothing_on_the_box(gpu, train, desk, words):
     watch = Watching(desk, *words)

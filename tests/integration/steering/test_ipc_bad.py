@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 from asking import Asker, command
@@ -87,8 +88,16 @@ def test_what_is_no_fifo_of_ours_is_never_written(loop, ipc, how, tmp_path):  # 
     assert not path.is_file() or path.is_symlink() or path.read_bytes() == b""
 
 
+def _state(thread):
+    return (thread / "stat").read_text().rpartition(")")[2].split()[0]
+
+
 def test_a_stopped_reader_with_a_full_pipe_is_124_and_nothing_was_written(loop, ipc):
     os.kill(loop.pid, signal.SIGSTOP)
+    threads = Path(f"/proc/{loop.pid}/task")
+    wait_until(  # each of its threads: one that still runs would empty the pipe
+        lambda: all(_state(thread) == "T" for thread in threads.iterdir()), 20, "the loop stands"
+    )
     writing = os.open(ipc.folder / f"{loop.pid}.fifo", os.O_WRONLY | os.O_NONBLOCK)
     try:
         fill(writing)
@@ -123,6 +132,11 @@ def test_a_second_command_cannot_be_smuggled_in(loop, ipc):
         said = ipc.json("set", loop.pid, f"s=a{sign}break")
         assert said["exit_code"] == 2 and "control character" in said["error"]["what"], repr(sign)
     assert ipc("peek", loop.pid)[0] == 0 and loop.process.poll() is None
+
+
+def test_a_value_without_a_name_is_a_wrong_command_line(loop, ipc):
+    code, _, err = ipc("set", loop.pid, "lr")
+    assert code == 2 and "KEY=VALUE" in err, err
 
 
 def test_huge_and_nested_literals_end_in_an_answer(loop, ipc):

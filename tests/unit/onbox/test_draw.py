@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import onbox
 from onbox.draw import png_chart, text_chart
 from onbox.draw.font import glyph
-from onbox.draw.scale import number_text, panels, spot
+from onbox.draw.scale import columns, number_text, panels, spot
 
 FALLING = [[at, 2.3 * math.exp(-at / 40)] for at in range(1, 201)]
 
@@ -48,6 +48,19 @@ def test_a_falling_line_falls():
     assert first == sorted(first)  # further down begins further right
     assert rows[1].startswith("     2.243 │") and rows[8].startswith("    0.0155 │")
     assert rows[9] == " " * 12 + "1" + "200".rjust(67)
+
+
+def test_a_value_holds_until_it_is_another():
+    """A history has points where a value changed; a rate that was cut at once must not look like a slope."""
+    held = columns(panels({"lr": [[1, 0.01], [90, 0.001], [100, 0.001]]})[0], 100)
+    assert set(held[:88]) == {(0.01, 0.01)}
+    assert set(held[90:]) == {(0.001, 0.001)}
+
+
+def test_panels_share_their_iterations():
+    held = panels({"lr": [[1, 0.01], [90, 0.001]], "loss": [[at, 1 / at] for at in range(1, 201)]})
+    assert [(panel.first, panel.last) for panel in held] == [(1, 200)] * 2
+    assert columns(held[0], 200)[150:] == [(0.001, 0.001)] * 50
 
 
 def test_an_ascii_chart_is_ascii():
