@@ -6,7 +6,16 @@ import threading
 import pytest
 from receiver import MODES, receiver
 
-ANSWERS = {"ok": 204, "slow": 204, "500": 500, "flaky": 500, "307": 307, "drip": 200}
+ANSWERS = {
+    "ok": 204,
+    "slow": 204,
+    "500": 500,
+    "flaky": 500,
+    "307": 307,
+    "drip": 200,
+    "wait": 429,
+    "gone": 429,
+}
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -9,6 +9,7 @@ import time
 
 import pytest
 from integration.patrol.hand_box import SHELLS, HandBox, boot_id, born, probed
+from waiting import wait_until
 
 from fleet.link.base import PROBE_MAX_BYTES
 from fleet.model.reading import Known, Missing
@@ -93,10 +94,16 @@ def test_of_forty_loops_the_newest_that_fit_are_sent(box, shell, sleepers):  # S
     pids = sleepers(40)
     for at, pid in enumerate(pids):
         put(ipc, pid, hand.run.tag, at=at, state={"iteration": at, "tracked": {"history": [0.125] * 20_000}})
-    seen = probed(box, [hand], interpreter=shell).runs[hand.run.run_id]
-    found = seen.loops.value
+    seen = []
+
+    def whole():  # on a machine that is very busy the look may run out of its time, and says so
+        seen.append(probed(box, [hand], interpreter=shell).runs[hand.run.run_id])
+        return isinstance(seen[-1].loops, Known)
+
+    wait_until(whole, 45, "a look at all loops")
+    found, log = seen[-1].loops.value, seen[-1].log.value
     assert {loop.pid for loop in found} <= set(pids[8:]) and len(found) == 32
-    assert {loop.iteration for loop in found} <= set(range(8, 40)) and seen.log.value.size_bytes == 100_000
+    assert {loop.iteration for loop in found} <= set(range(8, 40)) and log.size_bytes == 100_000
 
 
 def test_the_room_of_a_whole_answer_holds_with_many_runs_and_long_logs(box, sleepers):  # S28
