@@ -92,7 +92,7 @@ def test_set_reaches_the_loop_and_says_from_when(program, ipc):
 
 
 def test_set_refused_by_the_loop_is_22(loop, ipc):
-    for wrong in ("lr=os.system", "lr=", "lr", "=1", "a b=1", "lr=[[", "lr=" + "[" * 30 + "]" * 30):
+    for wrong in ("lr=os.system", "lr=", "=1", "a b=1", "lr=[[", "lr=" + "[" * 30 + "]" * 30):
         code, _, err = ipc("set", loop.pid, wrong)
         assert code == 22 and f"PID {loop.pid}" in err
     assert loop.process.poll() is None

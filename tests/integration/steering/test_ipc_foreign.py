@@ -81,7 +81,7 @@ def test_set_is_sent_and_said_to_be_unconfirmed(loop, ipc):
 
 
 def test_what_it_would_refuse_unseen_is_refused_before(loop, ipc):
-    for wrong in ("lr=os", "1x=3", "lr", "lr=[[[["):
+    for wrong in ("lr=os", "1x=3", "lr=[[[["):
         assert ipc("set", loop.pid, wrong)[0] == 22
     assert loop.out() == "begun\n"
 
