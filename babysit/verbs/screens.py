@@ -49,7 +49,7 @@ def _linked(linked: Linked) -> str:
         case "taken":
             return f"{linked.at} is something else and was left as it is"
         case "":
-            return f"{linked.at} steers loops on the box; from here: babysit ipc BOX list"
+            return f"{linked.at} steers loops there; from here: babysit ipc"
     return f"no link at {linked.at}: {linked.why or linked.word}"
 
 
