@@ -122,12 +122,13 @@ def test_pause_and_resume(folder, module):
 def test_tail_ends_with_the_program(folder, module):
     one = folder.turning(module)
     tail = folder.started(THEIRS, "tail", one.pid, "--interval", "0.05")
-    began = tail.stdout.readline()
-    assert began == f"[loopmonitor] Tailing PID {one.pid} every 0.05s \N{EM DASH} Ctrl+C to stop.\n"
+    # Line by line to the end: `communicate` would drop what a `readline` before it had read ahead.
+    assert tail.stdout.readline() == f"[loopmonitor] Tailing PID {one.pid} every 0.05s \N{EM DASH} Ctrl+C to stop.\n"
+    first = tail.stdout.readline()
     assert stops(one) == 0
-    out, err = tail.communicate(timeout=WITHIN_S)
-    assert (tail.returncode, err) == (0, "")
-    assert re.match(BLOCK.format(pid=one.pid), out) or "No state yet" in out
+    out = first + "".join(tail.stdout)
+    assert (tail.wait(WITHIN_S), tail.stderr.read()) == (0, "")
+    assert re.match(BLOCK.format(pid=one.pid), out) or "No state yet" in first
     assert out.endswith(f"[loopmonitor] PID {one.pid} is no longer running.\n")
 
 
