@@ -34,6 +34,11 @@ from onbox.ipc.target import chosen, target  # noqa: E402 - as above
 
 ROUNDS, INSIDE, OVER_SSH = 9, 20, 7
 BUSY = TURNING.replace("    time.sleep(0.005)\nprint", "    sum(range(20_000))\nprint")
+PAIRS = [
+    (f"command: {OURS}'s {verb} to {OURS}, {how}", f"command: {THEIRS}'s {verb} to {THEIRS}, {how}")
+    for verb in ("peek", "memory")
+    for how in ("asleep", "busy")
+]
 BARE = [sys.executable, "-c", "pass"]
 
 
@@ -60,6 +65,8 @@ def main() -> None:
     load = os.getloadavg()[0]
     print(f"ms from asking to the answer, {ROUNDS} rounds in turn; load {load:.1f} on {os.cpu_count()} cores")
     _report(took)
+    for one, peer in PAIRS:
+        _ratio(took, one, peer)
     _over_ssh()
 
 
@@ -80,6 +87,12 @@ def _report(took: dict[str, list[float]]) -> None:
         middle = statistics.median(times)
         spread = f"(min {min(times):.2f}, max {max(times):.2f})"
         print(f"{name:48} {middle:8.2f}  {middle / bare:5.2f} x bare  {spread}")
+
+
+def _ratio(took: dict[str, list[float]], one: str, peer: str) -> None:
+    """Print the median of what the rounds say, each by itself: a load that comes and goes is in both."""
+    ratio = statistics.median(mine / its for mine, its in zip(took[one], took[peer], strict=True))
+    print(f"{one}: {ratio:.2f} x {peer}")
 
 
 def _inside(folder: Folder, loops: dict[str, Program]) -> dict[str, Callable[[], float]]:
@@ -173,6 +186,9 @@ def _over_ssh() -> None:
             box.stop()
     print(f"over ssh to this very machine, {OVER_SSH} rounds in turn")
     _report(took)
+    for name in ways:
+        if name.startswith("babysit"):
+            _ratio(took, name, "ssh that prints a word")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ REAL = {
     "runtimectl, held back": (THEIRS, POLL.format(every=3600.0), 200_000),
     "runtimectl, empty queue": (THEIRS, POLL.format(every=0.0), 5_000),
 }
+PAIRS = tuple((name.replace("runtimectl", "ours"), name) for name in REAL)
 SCRIPT = """
 import os, time
 {imports}
@@ -56,6 +57,10 @@ def main() -> None:
         ns = statistics.median(times)
         spread = f"(min {min(times):,.0f}, max {max(times):,.0f})"
         print(f"{name:24} {ns:10,.0f}  {ns / stat:6.2f} x os.stat  {spread}")
+    for ours, peer in PAIRS:
+        if peer in took:
+            ratio = statistics.median(a / b for a, b in zip(took[ours], took[peer], strict=True))
+            print(f"{ours}: {ratio:.2f} x {peer}")
 
 
 def _poll_ns(script: str, real: str) -> float:

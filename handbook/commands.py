@@ -79,7 +79,9 @@ def expected(verdict: Verdict | None) -> str:
     """What the records said of the last attempt, as the chain wants it quoted: `0`, `2`, `2:failed`."""
     if verdict is None or verdict.attempt is None:
         return "0"
-    return f"{verdict.attempt}{_ENDED.get(verdict.health, '')}"
+    # A loop that was broken off is a run that was stopped, but its end record says failed.
+    health = Health.FAILED if verdict.broken is not None else verdict.health
+    return f"{verdict.attempt}{_ENDED.get(health, '')}"
 
 
 def path(text: str) -> str:

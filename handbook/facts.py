@@ -4,6 +4,7 @@ import re
 
 from msgspec import Struct
 
+from fleet.ledger.rows import Event
 from fleet.model.run import Run
 from fleet.model.verdict import Verdict
 
@@ -30,7 +31,8 @@ class HandbookFacts(Struct, frozen=True):
     `~/…` where it lies under the owner's home. `folder` is the run's folder on the box. `fingerprint`
     is that of the pinned host key, None when none is pinned yet. `verdict` is the newest one, None
     before the first. `armed` are triggers as they were seen to fire; empty: nothing watches. `way` is the
-    line of ssh_config that leads there over another machine, None where TCP does.
+    line of ssh_config that leads there over another machine, None where TCP does. `events` are the newest
+    things that happened.
     """
 
     run_id: str
@@ -56,6 +58,7 @@ class HandbookFacts(Struct, frozen=True):
     verdict: Verdict | None
     armed: tuple[str, ...]
     way: str | None = None
+    events: tuple[Event, ...] = ()
 
 
 def facts(
@@ -70,6 +73,7 @@ def facts(
     verdict: Verdict | None = None,
     armed: tuple[str, ...] = (),
     way: str | None = None,
+    events: tuple[Event, ...] = (),
 ) -> HandbookFacts:
     """The facts of one run. `host` to `identity` are the resolved address, `home` the owner's home folder.
 
@@ -110,6 +114,7 @@ def facts(
         verdict=verdict,
         armed=armed,
         way=way,
+        events=events,
     )
 
 

@@ -9,6 +9,7 @@ from fleet.model.verdict import Health
 from fleet.text import redact, say, untrusted
 from handbook import commands
 from handbook.facts import HandbookFacts
+from patrol import timeline
 
 MEANINGS: tuple[tuple[Health, str], ...] = (
     (Health.QUEUED, "armed, and not started yet"),
@@ -52,6 +53,10 @@ def render(facts: HandbookFacts, now: float) -> str:
         evidence=[
             {"source": each.source, "at": stamp(each.observed_at), "says": each.says}
             for each in (verdict.evidence if verdict else ())
+        ],
+        happened=[
+            {"at": stamp(each.at), "who": timeline.who(each), "says": timeline.says(each)}
+            for each in sorted(facts.events, key=lambda event: event.at)
         ],
         last_line=_quoted(verdict.last_line if verdict else None),
         stages=[{"file": stage.file, "command": _tame(stage.command)} for stage in facts.stages],

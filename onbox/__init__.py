@@ -6,6 +6,8 @@ _ROOMS = {
     "IPCStep": "onbox.loop",
     "ipc_range": "onbox.loop",
     "RuntimeController": "onbox.control",
+    "ProcessMonitor": "onbox.monitor",
+    "execute_with_monitoring": "onbox.monitor",
 }
 
 

@@ -5,6 +5,7 @@ from functools import cached_property
 from fleet.model.probe import (
     Attempt,
     BoxFacts,
+    Broken,
     Disk,
     End,
     Loop,
@@ -19,6 +20,7 @@ from fleet.model.run import Run
 from patrol.history import History
 
 _LEAVING_S = 60.0
+_RECORD_S = 2.0  # the chain's records count whole seconds, a loop's parts of one
 _NOT_ASKED = Missing("the answer holds nothing on this run")
 _NOTHING = RunFacts(*[_NOT_ASKED] * 8)
 
@@ -88,6 +90,21 @@ class Case:
         match self.facts.stopping, self.attempt:
             case Known(value=Stopping() as wish), Attempt(number=number) if wish.attempt == number:
                 return wish if self.end is None else None
+        return None
+
+    @property
+    def broken_off(self) -> Broken | None:
+        """The loop whose `break` ended the newest attempt's stage: its program left with that very status.
+
+        The lowest rank speaks for all. An end of another attempt, stage or status is none.
+        """
+        if self.end is None or self.attempt is None or isinstance(self.facts.broken, Missing):
+            return None
+        first, last = self.attempt.started_at - _RECORD_S, self.end.ended_at + _RECORD_S
+        for loop in self.facts.broken.value:
+            its_own = (loop.stage, loop.exit_code) == (self.end.stage, self.end.rc)
+            if its_own and first <= loop.ended_at <= last:
+                return loop
         return None
 
     @property

@@ -11,8 +11,10 @@ from fleet.model.verdict import Progress, Verdict
 from patrol.case import Case
 from patrol.evidence import evidence
 from patrol.history import History
-from patrol.says import Words, eta_s
+from patrol.pace import eta_s
+from patrol.says import Words
 from patrol.table import TABLE, Row
+from patrol.usage import usage_of
 
 
 def decide(run: Run, probe: Probe, history: History, now: float) -> Verdict:
@@ -39,6 +41,8 @@ def decide(run: Run, probe: Probe, history: History, now: float) -> Verdict:
         last_lines=history.last_lines,
         strict_kex=probe.strict_kex if isinstance(probe, Reachable) else None,
         loops=case.loops,
+        broken=case.broken_off,
+        usage=usage_of(case),
     )
 
 

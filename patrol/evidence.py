@@ -7,7 +7,9 @@ from fleet.model.reading import Known, Missing
 from fleet.model.verdict import Evidence
 from fleet.text.say import ago, duration, plural, size
 from patrol.case import Case
+from patrol.loop_words import kind_of
 from patrol.says import Words, full_words
+from patrol.usage import evidence_says
 
 _STATES = frozenset({"done", "failed", "stopped"})
 
@@ -17,7 +19,7 @@ def evidence(case: Case) -> tuple[Evidence, ...]:
     if case.away:
         return tuple(_link(case))
     return tuple(
-        [*_records(case), *_liveness(case), *_log(case), *_loops(case), *_artifacts(case)]
+        [*_records(case), *_liveness(case), *_log(case), *_loops(case), *_usage(case), *_artifacts(case)]
         + ([*_boot(case, case.box), *_room(case, case.box), *_gpu(case, case.box)] if case.box else [])
     )
 
@@ -43,6 +45,9 @@ def _records(case: Case) -> Iterator[Evidence]:
     if case.end:
         state = case.end.state if case.end.state in _STATES else "an unknown state"
         yield _seen(case, "end", f"{state}, {ago(case.box_now - case.end.ended_at)}")
+    if case.broken_off:
+        left = f"{ago(case.box_now - case.broken_off.ended_at)}, with status {case.broken_off.exit_code}"
+        yield _seen(case, "loop's end", f"broken off by request, {left}")
     if case.stop_asked:
         yield _seen(case, "stopping", Words(case).stop_asked)
     if isinstance(facts.markers, Known):
@@ -75,7 +80,9 @@ def _log(case: Case) -> Iterator[Evidence]:
     if history.advanced_at is not None:
         yield _seen(case, "advance", f"newest one {ago(case.silent_s)}, by {history.advanced_by}")
     if history.breath_at is not None and case.breathing:
-        yield _seen(case, "heartbeat", f"{ago(case.box_now - history.breath_at)}: a process, but no progress")
+        stood = f"; its counter moved {Words(case).stood}" if Words(case).stood else ""
+        seen = ago(case.box_now - history.breath_at)
+        yield _seen(case, "heartbeat", f"{seen}: a process, but no progress{stood}")
     if history.crash_lines:
         yield _seen(
             case, "crash lines", f"{plural(history.crash_lines, 'line')} of the log since the attempt began"
@@ -86,9 +93,16 @@ def _loops(case: Case) -> Iterator[Evidence]:
     match case.facts.loops:
         case Known(value=(first, *_) as loops):
             moved = f"the first moved {ago(case.box_now - first.moved_at)}"
-            yield _seen(case, "loops", f"{plural(len(loops), 'loop')}, {'paused' if first.paused else moved}")
+            whose = "" if first.kind == "onbox" else f" of {kind_of(first.kind)}"
+            how = "paused" if first.paused else moved
+            yield _seen(case, "loops", f"{plural(len(loops), 'loop')}{whose}, {how}")
         case Missing(why=why):
             yield _seen(case, "loops", f"not read: {why}")
+
+
+def _usage(case: Case) -> Iterator[Evidence]:
+    for says in evidence_says(case):
+        yield _seen(case, "usage", says)
 
 
 def _artifacts(case: Case) -> Iterator[Evidence]:

@@ -15,11 +15,13 @@ from msgspec.structs import replace
 from fleet.model.probe import Attempt, LogSlice, Loop, Probe, RunFacts, Unreachable
 from fleet.model.reading import Known
 from fleet.model.run import Run
+from fleet.model.usage import Usage
 from fleet.model.verdict import Progress
 from patrol.progress import LAST_LINES_KEPT, LOOP_UNIT, RANK, loop_progress, read_news
 
 _STEP_TIMES_KEPT = 15
 _RECENT_KEPT = 20
+_MEMORY_KEPT = 20
 CLOCK_STEP_S = 60.0
 
 
@@ -32,7 +34,9 @@ class History(Struct, frozen=True):
     (or a bar drawn again) only, `bar` where the newest progress bar stood. `recent` are the
     last 20 step counts, oldest first. `crash_lines` and `oom_kills` count from this attempt's start.
     `machine_id` is the machine on which this attempt was first seen. `loop` is the living loop that was
-    seen last, as its pid and iteration; None: there is none.
+    seen last, as its pid and iteration; None: there is none. `memory` are the newest looks at what watched
+    stage `memory_of` holds, box time and bytes each, oldest first.
+    `stood_at` is box time since when the newest heartbeat's counter has not moved, by its own word.
     `seen_as` is the newest look in a word; `facts_at` its host time, `skew_s` the box's clock then.
     """
 
@@ -56,6 +60,9 @@ class History(Struct, frozen=True):
     oom_kills: int = 0
     machine_id: str | None = None
     loop: tuple[int, int | None] | None = None
+    stood_at: float | None = None
+    memory_of: str | None = None
+    memory: tuple[tuple[float, int], ...] = ()
     link_failures: int = 0
     link_since: float | None = None
     seen_as: str | None = None
@@ -83,6 +90,9 @@ def fold(history: History, run: Run, probe: Probe, now: float) -> History:
     match facts.loops:
         case Known(value=loops):
             history = _loop(history, loops, box_now)
+    match facts.usage:
+        case Known(value=Usage() as usage):
+            history = _memory(history, usage)
     match probe.box.memory:
         case Known(value=memory) if memory.oom_kill_count is not None:
             base = memory.oom_kill_count if history.oom_base is None else history.oom_base
@@ -107,7 +117,9 @@ def _clock_step(history: History, skew_s: float) -> History:
         advanced_at=moved(history.advanced_at),
         breath_at=moved(history.breath_at),
         artifact_at=moved(history.artifact_at),
+        stood_at=moved(history.stood_at),
         progress=replace(history.progress, last_step_at=moved(history.progress.last_step_at)),
+        memory=tuple((at + step, held) for at, held in history.memory),
     )
 
 
@@ -138,6 +150,9 @@ def _attempt(history: History, facts: RunFacts, box_now: float) -> History:
                 oom_kills=0,
                 machine_id=None,
                 loop=None,
+                stood_at=None,
+                memory_of=None,
+                memory=(),
             )
             return _advance(fresh, attempt.started_at, "attempt", box_now)
     return history
@@ -187,6 +202,8 @@ def _log(history: History, run: Run, slice_: LogSlice, box_now: float) -> Histor
         bar=news.bar or history.bar,
     )
     at = min(slice_.mtime, box_now)
+    if news.heartbeats:
+        history = replace(history, stood_at=None if news.stood_s is None else at - news.stood_s)
     if not advanced:
         return replace(history, breath_at=at) if news.heartbeats or news.bar else history
     history = _advance(history, at, "log", box_now)
@@ -196,7 +213,8 @@ def _log(history: History, run: Run, slice_: LogSlice, box_now: float) -> Histor
 def _loop(history: History, loops: Sequence[Loop], box_now: float) -> History:
     """`history` with what the run's loops say: the first of them counts, and one that moves is an advance."""
     if not loops:
-        return replace(history, loop=None, progress=replace(history.progress, eta_s=None))
+        left_s = None if history.progress.unit == LOOP_UNIT else history.progress.eta_s
+        return replace(history, loop=None, progress=replace(history.progress, eta_s=left_s))
     first = loops[0]
     seen = (first.pid, first.iteration)
     moved = first.iteration is not None and seen != history.loop
@@ -205,6 +223,17 @@ def _loop(history: History, loops: Sequence[Loop], box_now: float) -> History:
         return history
     at = min(first.moved_at, box_now)
     return _step(_advance(history, at, "loop", box_now), loop_progress(first), at)
+
+
+def _memory(history: History, usage: Usage) -> History:
+    """`history` with one more look at what the watched stage of this attempt holds."""
+    if usage.attempt != history.attempt or usage.end is not None or usage.held_bytes is None:
+        return history
+    looks = history.memory if history.memory_of == usage.stage else ()
+    if looks and usage.at <= looks[-1][0]:
+        return history
+    kept = (*looks, (usage.at, usage.held_bytes))[-_MEMORY_KEPT:]
+    return replace(history, memory_of=usage.stage, memory=kept)
 
 
 def _step(history: History, new: Progress, at: float) -> History:
@@ -218,7 +247,14 @@ def _step(history: History, new: Progress, at: float) -> History:
         return replace(history, progress=replace(old, values=new.values or old.values))
     if (new.unit, new.index) == (old.unit, old.index):
         return replace(
-            history, progress=replace(old, total=new.total or old.total, values=new.values or old.values)
+            history,
+            progress=replace(
+                old,
+                total=new.total or old.total,
+                values=new.values or old.values,
+                usual_step_s=old.usual_step_s or new.usual_step_s,
+                part=old.part if new.part is None else new.part,
+            ),
         )
     times: Sequence[float] = history.step_times if new.unit == old.unit else ()
     same_count = new.unit == old.unit and new.index is not None and old.index is not None
@@ -233,7 +269,7 @@ def _step(history: History, new: Progress, at: float) -> History:
         total=total,
         values=new.values or old.values,
         last_step_at=at,
-        usual_step_s=median(times) if times else None,
+        usual_step_s=median(times) if times else new.usual_step_s,
     )
     return replace(history, progress=progress, step_times=tuple(times), recent=recent)
 

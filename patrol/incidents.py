@@ -17,6 +17,7 @@ Kind = Literal["first", "worse", "repeat", "resolved"]
 _AWAY_LOOKS = 2
 _REPEAT_MOST = 6
 _RANK = {Severity.QUIET: 0, Severity.NOTE: 1, Severity.PAGE: 2}
+_AS_WANTED = frozenset({Health.FINISHED, Health.STOPPED})
 _NO_CLAIM = frozenset({Health.UNREACHABLE, Health.UNKNOWN})
 
 
@@ -114,8 +115,8 @@ def _due(incident: Incident, told_others: list[Incident], now: float, repeat_s: 
 
 
 def _bad(incident: Incident) -> bool:
-    """Good news are never over: nobody is told that a run is no longer finished."""
-    return incident.health is not Health.FINISHED
+    """What was wanted is never over: nobody is told that a run is no longer finished, or stopped."""
+    return incident.health not in _AS_WANTED
 
 
 def _tell(incident: Incident, kind: Kind, severity: Severity, verdict: Verdict) -> Tell:

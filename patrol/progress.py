@@ -11,32 +11,34 @@ from collections.abc import Iterable, Mapping
 from msgspec import Struct
 
 from fleet.model.probe import Loop
-from fleet.model.verdict import Progress
+from fleet.model.verdict import Progress, Verdict
+from patrol import bars
 
 MAX_LINE_CHARS = 400
 _MAX_VALUES = 4
+_TRACKED_SHOWN = 2
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,23}")
 _ENDS = re.compile(rb"[\r\n]")
 
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
 _INT = r"(\d{1,12})"
-_NUMBER = r"([-+]?(?:\d{1,12}(?:\.\d{0,12})?|\.\d{1,12})(?:[eE][-+]?\d{1,3})?|nan|[-+]?inf)(?![\w.])"
+_END = r"(?![\w.]|\s{0,3}%\|)"  # what a bar shows is its own, not the word's before it
+_NUMBER = r"([-+]?(?:\d{1,12}(?:\.\d{0,12})?|\.\d{1,12})(?:[eE][-+]?\d{1,3})?|nan|[-+]?inf)" + _END
 
 # Coarsest unit first: its count is what a person asks for; finer ones still count as an advance.
 _STEPS: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("epoch", re.compile(rf"\bepoch\s*[:#=]?\s*\[?{_INT}(?:\s*(?:/|of)\s*{_INT})?(?![\w.])", re.IGNORECASE)),
+    ("epoch", re.compile(rf"\bepoch\s*[:#=]?\s*\[?{_INT}(?:\s*(?:/|of)\s*{_INT})?{_END}", re.IGNORECASE)),
     (
         "step",
         re.compile(
-            rf"\b(?:global[_ ])?step\s*[:#=]?\s*\[?{_INT}(?:\s*(?:/|of)\s*{_INT})?(?![\w.])", re.IGNORECASE
+            rf"\b(?:global[_ ])?step\s*[:#=]?\s*\[?{_INT}(?:\s*(?:/|of)\s*{_INT})?{_END}", re.IGNORECASE
         ),
     ),
     (
         "iter",
-        re.compile(
-            rf"\biter(?:ation)?\s*[:#=]?\s*\[?{_INT}(?:\s*(?:/|of)\s*{_INT})?(?![\w.])", re.IGNORECASE
-        ),
+        re.compile(rf"\biter(?:ation)?\s*[:#=]?\s*\[?{_INT}(?:\s*(?:/|of)\s*{_INT})?{_END}", re.IGNORECASE),
     ),
-    ("batch", re.compile(rf"\bbatch\s*[:#=]?\s*\[?{_INT}\s*(?:/|of)\s*{_INT}(?![\w.])", re.IGNORECASE)),
+    ("batch", re.compile(rf"\bbatch\s*[:#=]?\s*\[?{_INT}\s*(?:/|of)\s*{_INT}{_END}", re.IGNORECASE)),
     ("it", re.compile(rf"\d{{1,3}}%\|[^|]{{0,300}}\|\s*{_INT}/{_INT}\s*\[")),
 )
 LOOP_UNIT = "iteration"  # of a loop that says itself where it is: no line of a log is as exact
@@ -90,7 +92,8 @@ class LogNews(Struct, frozen=True):
     names: a bar that is only drawn again proves nothing. `tail_bytes` is the length of that unfinished
     line, which is judged again when it has its end. `progress` None: no step was recognised.
     `last_line` is the newest line that is no heartbeat, `last_lines` the newest whole ones, oldest
-    first: text of the box.
+    first: text of the box. `stood_s` is how long the newest heartbeat's counter had not moved then, where it
+    says so.
     """
 
     lines: int
@@ -101,6 +104,7 @@ class LogNews(Struct, frozen=True):
     last_line: str | None
     last_lines: tuple[str, ...]
     crash_lines: int
+    stood_s: float | None = None
 
 
 def read_news(content: bytes, heartbeat: Iterable[str] = (), *, skip_first: bool = False) -> LogNews:
@@ -116,11 +120,12 @@ def read_news(content: bytes, heartbeat: Iterable[str] = (), *, skip_first: bool
     if skip_first:
         finished, tail = (finished[1:], tail) if finished else ([], b"")
     seen = _Seen()
-    heartbeats = 0
+    heartbeats, stood_s = 0, None
     for raw in finished:
         line = clean(raw)
         if is_heartbeat(line, patterns):
             heartbeats += 1
+            stood_s = bars.stood_s(line)
         elif line and not _CHAIN.match(line):
             seen.see(line)
     open_line = clean(tail)
@@ -135,6 +140,7 @@ def read_news(content: bytes, heartbeat: Iterable[str] = (), *, skip_first: bool
         seen.last_line,
         tuple(seen.last_lines),
         seen.crash_lines,
+        stood_s,
     )
 
 
@@ -149,6 +155,8 @@ class _Seen:
         self.last_lines: deque[str] = deque(maxlen=LAST_LINES_KEPT)
         self._steps: dict[str, tuple[int, int | None]] = {}
         self._values: tuple[tuple[str, str], ...] = ()
+        self._etas: dict[str, float] = {}
+        self._inside: dict[str, _Inside] = {}
 
     def see(self, line: str) -> None:
         """A whole line."""
@@ -170,7 +178,16 @@ class _Seen:
         for unit, _ in _STEPS:
             if unit in self._steps:
                 index, total = self._steps[unit]
-                return Progress(index=index, total=total, unit=unit, values=self._values)
+                inside = self._inside.get(unit, _Inside())
+                return Progress(
+                    index=index,
+                    total=total,
+                    unit=unit,
+                    values=self._values,
+                    usual_step_s=inside.takes_s,
+                    eta_s=self._etas.get(unit),
+                    part=inside.part,
+                )
         return Progress(values=self._values) if self._values else None
 
     def _read(self, line: str) -> dict[str, tuple[int, int | None]]:
@@ -181,10 +198,42 @@ class _Seen:
             if matches:
                 index, total = matches[-1]
                 found[unit] = int(index), int(total) if total else None
+        counted = bars.counted(line) if "it" in found else None
+        if counted:
+            found.setdefault(counted, found["it"])
+        self._times(line, found)
         values = tuple((name.lower().replace(" ", "_"), number) for name, number in _VALUE.findall(line))
         self._steps |= found
         self._values = values[:_MAX_VALUES] or self._values
         return found
+
+    def _times(self, line: str, found: Mapping[str, tuple[int, int | None]]) -> None:
+        """What the line says of times, kept for the steps that it names and for no others.
+
+        A time to go belongs to the finest of them: an epoch's bar does not know of the epochs behind it.
+        """
+        for unit in found:
+            self._etas.pop(unit, None)
+            self._inside.pop(unit, None)
+        named = [unit for unit, _ in _STEPS if unit in found]
+        if not named:
+            return
+        unit, finest = named[0], named[-1]
+        bar, left_s = bars.times(line), bars.eta_s(line)
+        if "it" in found and found[unit] != found["it"]:
+            done, total = found["it"]
+            self._inside[unit] = _Inside(done / total if total else None, sum(bar) if bar else None)
+        elif bar:
+            self._etas[unit] = bar[1]
+        elif left_s is not None:
+            self._etas[finest] = left_s
+
+
+class _Inside(Struct, frozen=True):
+    """What a bar inside of a step says: how much of the step is done, how long a whole one takes."""
+
+    part: float | None = None
+    takes_s: float | None = None
 
 
 def _place(steps: Mapping[str, tuple[int, int | None]]) -> str:
@@ -215,3 +264,16 @@ def clean(raw: bytes) -> str:
 def is_heartbeat(line: str, patterns: Iterable[str] = ()) -> bool:
     """Whether `line` proves a process and nothing more. `patterns` are plain pieces of text."""
     return bool(_HEARTBEAT.search(line)) or any(pattern in line for pattern in patterns)
+
+
+def tracked_words(verdict: Verdict) -> list[str]:
+    """`"kl" 0.013`: scalars of the first loop whose names are its program's own, so in quotes."""
+    shown = {name for name, _ in verdict.progress.values} if verdict.progress else set()
+    first = verdict.loops[0].tracked if verdict.loops else ()
+    others = [
+        (name, number) for name, number in first if name.lower() not in shown and _IDENTIFIER.fullmatch(name)
+    ]
+    return [
+        f'"{name}" {number if isinstance(number, str) else f"{number:.6g}"}'
+        for name, number in others[:_TRACKED_SHOWN]
+    ]

@@ -3,7 +3,6 @@
 What a box wrote stands only in `untrusted_…` fields, or quoted at the end of a line, made harmless.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -11,11 +10,13 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from fleet.model.probe import Loop
+from fleet.model.probe import Broken, Loop
 from fleet.model.run import Run
 from fleet.model.verdict import Health, Progress, Severity, Verdict
 from fleet.text.say import ago, duration, plural
 from fleet.text.untrusted import render_untrusted
+from patrol.progress import tracked_words
+from patrol.usage import document as usage_document
 
 SCHEMA = "babysit.patrol/1"
 _UNKNOWN = "\N{EN DASH}"
@@ -23,8 +24,6 @@ _BARS = "▁▂▃▄▅▆▇█"
 _BARS_SHOWN = 5
 _NAME_COLUMN_MAX = 20
 _LAST_LINE_CHARS = 200
-_TRACKED_SHOWN = 2
-_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,23}")
 _LINES_BEFORE = 3  # of the log, above its last line
 _LAST_LINE_ROWS = 3  # what a program said last is what its owner needs: whole, as far as that goes
 _QUOTED = frozenset({Health.FAILED, Health.STALLED, Health.VANISHED, Health.ORPHANED, Health.INTERRUPTED})
@@ -44,7 +43,7 @@ def lines(verdicts: Sequence[Verdict], now: float, width: int = 80) -> list[str]
         health = verdict.health.upper() if needs else verdict.health.value
         head = f"{_cut(verdict.run, names):<{names}}   {_cut(verdict.box, boxes):<{boxes}}  {health:<11} "
         pieces = [piece for piece in verdict.summary.split(" · ") if piece]
-        text += _wrapped(head, [*pieces, *_tracked(verdict), _age(verdict, now)], indent, width)
+        text += _wrapped(head, [*pieces, *tracked_words(verdict), _age(verdict, now)], indent, width)
         if needs:
             command = verdict.next[0] if verdict.next else ""
             why = f"{'':<{indent}}why {verdict.row:<15} next: {command}"
@@ -53,6 +52,8 @@ def lines(verdicts: Sequence[Verdict], now: float, width: int = 80) -> list[str]
                 if len(why) <= width
                 else [f"{'':<{indent}}why {verdict.row}", *_command(command, indent, width)]
             )
+        if verdict.broken is not None and verdict.broken.saved is not None:
+            text += _quoted("snapshot", verdict.broken.saved, indent, width, rows=_LAST_LINE_ROWS)
         if verdict.last_line and verdict.health in _QUOTED:
             before = verdict.last_lines[:-1] if verdict.last_lines[-1:] == (verdict.last_line,) else ()
             for line in before[-_LINES_BEFORE:]:
@@ -161,6 +162,8 @@ def _run(verdict: Verdict) -> dict[str, Any]:
         "strict_kex": verdict.strict_kex,
         "progress": _progress(verdict.progress),
         "loops": [_loop(loop) for loop in verdict.loops],
+        "broken_off": _broken(verdict.broken),
+        "usage": usage_document(verdict.usage, iso),
         "evidence": [
             {"source": seen.source, "observed_at": iso(seen.observed_at), "says": seen.says}
             for seen in verdict.evidence
@@ -195,22 +198,22 @@ def _loop(loop: Loop) -> dict[str, Any]:
         "eta_s": loop.eta_s,
         "moved_at": iso(loop.moved_at),
         "paused": loop.paused,
+        "kind": loop.kind,
+        "state_age_s": loop.state_age_s,
         "untrusted_label": render_untrusted(loop.label, _LAST_LINE_CHARS),
         "untrusted_tracked": {render_untrusted(name): number for name, number in loop.tracked},
     }
 
 
-def _tracked(verdict: Verdict) -> list[str]:
-    """`"kl" 0.013`: scalars of the first loop whose names are its program's own, so in quotes."""
-    shown = {name for name, _ in verdict.progress.values} if verdict.progress else set()
-    first = verdict.loops[0].tracked if verdict.loops else ()
-    others = [
-        (name, number) for name, number in first if name.lower() not in shown and _IDENTIFIER.fullmatch(name)
-    ]
-    return [
-        f'"{name}" {number if isinstance(number, str) else f"{number:.6g}"}'
-        for name, number in others[:_TRACKED_SHOWN]
-    ]
+def _broken(loop: Broken | None) -> dict[str, Any] | None:
+    if loop is None:
+        return None
+    return {
+        "iteration": loop.iteration,
+        "at": iso(loop.ended_at),
+        "rank": loop.rank,
+        "untrusted_saved": None if loop.saved is None else render_untrusted(loop.saved, _LAST_LINE_CHARS),
+    }
 
 
 def _cells(

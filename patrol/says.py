@@ -8,7 +8,9 @@ from fleet.model.reading import Known
 from fleet.text.by_hand import by_hand
 from fleet.text.quote import sh
 from fleet.text.say import ago, duration, plural
+from patrol import pace
 from patrol.case import Case
+from patrol.usage import UsageWords
 
 _CAUSES = {
     Cause.RESOLVE: "its name has no address",
@@ -43,7 +45,7 @@ _SIGNAL_BASE = 128
 _ENDINGS = {1: "st", 2: "nd", 3: "rd"}
 
 
-class Words:
+class Words(UsageWords):
     """One case in words; rows name these in their `says` and `next`. An empty word leaves its piece out."""
 
     def __init__(self, case: Case) -> None:
@@ -113,11 +115,8 @@ class Words:
 
     @property
     def step(self) -> str:
-        """`epoch 37/90`, `step 400`."""
-        progress = self._progress
-        if progress.index is None:
-            return ""
-        return f"{progress.unit} {progress.index}" + (f"/{progress.total}" if progress.total else "")
+        """`epoch 37/90`, `step 400`, `epoch 3 (37 % of it)`."""
+        return pace.step(self._progress)
 
     @property
     def after(self) -> str:
@@ -132,7 +131,7 @@ class Words:
     @property
     def eta(self) -> str:
         """`ETA 3 h 10 min`."""
-        left_s = eta_s(self._case)
+        left_s = pace.eta_s(self._case)
         return "" if left_s is None else f"ETA {duration(left_s)}"
 
     @property
@@ -170,7 +169,14 @@ class Words:
     def breath(self) -> str:
         """When the newest heartbeat came."""
         at = self._case.history.breath_at
-        return "" if at is None else f"heartbeat {ago(self._case.box_now - at)}"
+        stood = f", its counter moved {self.stood}" if self.stood else ""
+        return "" if at is None else f"heartbeat {ago(self._case.box_now - at)}{stood}"
+
+    @property
+    def stood(self) -> str:
+        """When the heartbeat's own counter moved last, where it says so: `35 min ago`."""
+        at = self._case.history.stood_at
+        return "" if at is None else ago(self._case.box_now - at)
 
     @property
     def lifetime(self) -> str:
@@ -286,14 +292,3 @@ def full_words(case: Case, disk: Disk) -> str:
     if inodes > disk.used_pct:
         return f"{inodes:.0f} % of the inodes at {label} are used"
     return f"the disk of {label} is {disk.used_pct:.0f} % full"
-
-
-def eta_s(case: Case) -> float | None:
-    """Seconds to the last step, by its loop or the usual pace; None when unknown, or the run is silent."""
-    progress = case.history.progress
-    if progress.eta_s is not None and progress.last_step_at is not None and not case.silent:
-        return max(0.0, progress.eta_s - (case.box_now - progress.last_step_at))
-    if progress.total is None or progress.index is None or progress.usual_step_s is None or case.silent:
-        return None
-    since = case.box_now - (progress.last_step_at or case.box_now)
-    return max(0.0, (progress.total - progress.index) * progress.usual_step_s - since)

@@ -11,6 +11,7 @@ from msgspec import Struct
 from fleet.model.probe import Cause
 from fleet.model.verdict import Health, Severity
 from patrol.case import Case
+from patrol.usage import filling, killed_for_memory
 
 _QUEUE_PATIENCE_S = 600.0
 _CONSOLE = "only you can see the console: balance, power, preemption"
@@ -218,13 +219,42 @@ TABLE: tuple[Row, ...] = (
         ("babysit logs {c.box} {c.run}", "babysit patrol --once"),
     ),
     Row(
+        "R-BREAK-1",
+        lambda case: (
+            _ended("failed", "exit")(case) and case.broken_off is not None and not case.something_lives
+        ),
+        Health.STOPPED,
+        Severity.NOTE,
+        0,
+        "The end record says failed, but with the status of a loop that was broken off on request.",
+        ("{c.broken}", "{c.snapshot}", "{c.ended}", "the box is up and its meter runs"),
+        ("babysit resume {c.run} --yes", "babysit logs {c.box} {c.run}"),
+    ),
+    Row(
+        "R-OOM-1",
+        killed_for_memory,
+        Health.FAILED,
+        Severity.PAGE,
+        20,
+        "The end record says failed, and who watched the stage saw the kernel kill for memory as it ended.",
+        ("{c.oom_killed}", "{c.after}", "{c.ended}", "{c.alive_too}"),
+        ("babysit usage {c.box} {c.run}", "babysit logs {c.box} {c.run}", "babysit resume {c.run} --yes"),
+    ),
+    Row(
         "R-FAIL-2",
         lambda case: _ended("failed")(case) and case.end is not None and case.end.signal is not None,
         Health.FAILED,
         Severity.PAGE,
         20,
         "The end record says failed, and the stage was ended by a signal.",
-        ("stage {c.stage} was ended by {c.signal}", "{c.oom}", "{c.after}", "{c.ended}", "{c.alive_too}"),
+        (
+            "stage {c.stage} was ended by {c.signal}",
+            "{c.oom}",
+            "{c.peak}",
+            "{c.after}",
+            "{c.ended}",
+            "{c.alive_too}",
+        ),
         ("babysit logs {c.box} {c.run}", "babysit resume {c.run} --yes"),
     ),
     Row(
@@ -254,7 +284,7 @@ TABLE: tuple[Row, ...] = (
         Severity.PAGE,
         20,
         "The end record says failed, with the stage's exit status.",
-        ("stage {c.stage} ended {c.exit}", "{c.oom}", "{c.after}", "{c.ended}", "{c.alive_too}"),
+        ("stage {c.stage} ended {c.exit}", "{c.oom}", "{c.peak}", "{c.after}", "{c.ended}", "{c.alive_too}"),
         ("babysit logs {c.box} {c.run}", "babysit resume {c.run} --yes"),
     ),
     Row(
@@ -294,7 +324,7 @@ TABLE: tuple[Row, ...] = (
         Severity.NOTE,
         0,
         "The end record says done, and nothing of the run lives.",
-        ("all stages ended well", "{c.step}", "{c.values}", "{c.took}", "{c.ended}"),
+        ("all stages ended well", "{c.step}", "{c.values}", "{c.peak}", "{c.took}", "{c.ended}"),
         ("{c.results}", "babysit logs {c.box} {c.run}"),
     ),
     Row(
@@ -368,6 +398,16 @@ TABLE: tuple[Row, ...] = (
         ("ssh {c.ssh}", "babysit logs {c.box} {c.run}"),
     ),
     Row(
+        "R-MEM-1",
+        lambda case: _running(case) and filling(case),
+        Health.AT_RISK,
+        Severity.PAGE,
+        10,
+        "The chain lives, but its watched stage holds over 90 % of its memory's limit, and still rises.",
+        ("{c.filling}", "{c.full_in}", "{c.step}", "{c.eta}"),
+        ("babysit usage {c.box} {c.run}", "babysit logs {c.box} {c.run}"),
+    ),
+    Row(
         "R-START-1",
         lambda case: _running(case) and case.silent_start,
         Health.STARTING,
@@ -384,7 +424,16 @@ TABLE: tuple[Row, ...] = (
         Severity.QUIET,
         0,
         "The chain lives and something new was seen within the stall time.",
-        ("{c.step}", "{c.values}", "{c.eta}", "{c.gpu}", "{c.lifetime}", "{c.stop_asked}"),
+        (
+            "{c.step}",
+            "{c.values}",
+            "{c.eta}",
+            "{c.state_age}",
+            "{c.gpu}",
+            "{c.memory}",
+            "{c.lifetime}",
+            "{c.stop_asked}",
+        ),
         ("babysit logs {c.box} {c.run}",),
     ),
     Row(

@@ -116,18 +116,42 @@ told() {                                                  # what the supervisor 
   death=waitid
 }
 work() {                                                  # work STAGE: run its file; sets rc, signal, death
-  signal=- death=shell name=$1
+  name=$1
   set -- sh "$R/stages/$name.sh"
   if [ "$p_strict" = 1 ] && command -v bash >/dev/null 2>&1; then set -- bash -eo pipefail "$R/stages/$name.sh"; fi
-  if [ "$supervised" = 1 ]; then
+  acts=''
+  [ "$supervised" = 0 ] || acts=supervise
+  ! watching "$name" || acts="watched $acts"
+  signal=- death=shell
+  for act in $acts; do
+    case $act in watched) more="$R/usage" ;; *) more='' ;; esac
     rm -f "$R/.result"
-    marked "$name" "$p_python" -I "$p_onbox" supervise "$R/.result" -- "$@"
+    marked "$name" "$p_python" -I "$p_onbox" "$act" "$R/.result" ${more:+"$more" "$name" "$n"} -- "$@"
     told && return
     [ "$rc" = 125 ] && [ ! -e "$R/.result" ] && room || return    # without room it may only have failed to say so
-    say "the stage supervisor could not start: $name runs without it"
-  fi
+    say "the stage supervisor could not start: $name runs without it ($act)"
+  done
   marked "$name" "$@"
 }
+watching() {                                              # watching STAGE: shall it be, and can it? Tried on `true`
+  case " $p_monitor " in *" $1 "*) ;; *) return 1 ;; esac
+  why="$p_onbox cannot watch here"
+  if [ "$supervised" = 0 ]; then why='no stage supervisor'
+  elif ! watch_folder; then why="no folder of its own at $R/usage"
+  else
+    rm -f "$R/.result"
+    limited 30 "$p_python" -I "$p_onbox" watched "$R/.result" "$R/usage/.try" "$1" "$n" -- true 8>&-
+    rc=$?
+    rm -rf "$R/usage/.try"
+    told && [ "$rc" = 0 ] && return
+  fi
+  say "$1 is not watched: $why"
+  return 1
+}
+watch_folder() {                                          # R/usage is ours alone, and takes something new
+  [ ! -L "$R/usage" ] && { [ -d "$R/usage" ] || (umask 077; mkdir "$R/usage"); } && chmod 700 "$R/usage" &&
+    rm -rf "$R/usage/.try" && (umask 077; mkdir "$R/usage/.try")
+} 2>/dev/null
 supervision() {                                           # can it be used at all? Tried once an attempt, on `true`
   supervised=0
   [ "$p_python" != - ] && [ "$p_onbox" != - ] || return

@@ -40,6 +40,7 @@ class Armed(Struct, frozen=True):
     """What arming led to. `launched` None: nothing was started, because it was so already.
 
     `news` is what became of the code since a run that was there already began; None for a new one.
+    `unwatched` are stages that shall be watched now, but are not in that run.
     """
 
     run: Run
@@ -47,6 +48,12 @@ class Armed(Struct, frozen=True):
     report: BoxReport
     launched: Launched | None
     news: CodeNews | None = None
+    unwatched: tuple[str, ...] = ()
+
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """The stages that are watched; none on a box without python."""
+        return tuple(stage.name for stage in self.run.spec.stages if stage.monitor and self.report.python)
 
 
 def arm(
@@ -97,7 +104,9 @@ def arm(
     not_started = refusal(launched, run)
     if not_started is not None and verdict.exit_code != 0:
         raise not_started
-    return Armed(run, verdict, report, launched if launched.word == "started" else None, news)
+    pairs = zip(spec.stages, run.spec.stages, strict=True)
+    unwatched = tuple(wanted.name for wanted, armed in pairs if wanted.monitor and not armed.monitor)
+    return Armed(run, verdict, report, launched if launched.word == "started" else None, news, unwatched)
 
 
 def _ipc_linked(

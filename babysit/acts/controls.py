@@ -23,7 +23,9 @@ class Control:
     def __init__(self, ledger: Ledger, run_id: str, text: str) -> None:
         self._ledger = ledger
         self._run_id = run_id
-        self._text = render_untrusted(redact(text), _TEXT_CHARS)
+        # Its last word is the box, by which it is found again: that is never cut off.
+        said, on, box = redact(text).rpartition(" on ")
+        self._text = f"{render_untrusted(said, _TEXT_CHARS)}{on}{render_untrusted(box, _TEXT_CHARS)}"
         self._intent = ledger.intents.begin(run_id, KIND, self._text, clock.now())
         self._sent = False
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from babysit.acts import armed
+from babysit.acts.controls import KIND
 from babysit.acts.here import Here
 from babysit.acts.settle import Settled
 from babysit.acts.visit import boxes_of, opened
@@ -17,6 +18,7 @@ from fleet.model.spec import BoxSpec
 from fleet.model.verdict import Verdict
 from handbook.facts import HandbookFacts, facts
 
+_EVENTS = 10  # on a page, newest
 _LEAST_S = 2.0  # below this a visit only to write a page is not worth beginning
 
 
@@ -30,11 +32,13 @@ def rewrite(
     limit_s: float,
     link: Link | None = None,
 ) -> None:
-    """Render the page of each changed run. The box's copy goes over `link`, or over a new one where reached.
+    """Render the page of each run that changed or was given a command.
+
+    The box's copy goes over `link`, or over a new one where reached.
 
     A page that cannot be put on the box is left for the next change: the run does not depend on it.
     """
-    changed = [run for run in runs if run.run_id in settled.changed]
+    changed = [run for run in runs if run.run_id in settled.changed or _commanded(place, ledger, run)]
     if not changed:
         return
     pages = {run.run_id: _page(place, ledger, run, settled.verdicts) for run in changed}
@@ -51,6 +55,15 @@ def rewrite(
                     _put(fresh, mine, pages)
             except BabysitError:
                 continue
+
+
+def _commanded(place: Here, ledger: Ledger, run: Run) -> bool:
+    """Whether somebody told the run's loops something since its page was written."""
+    from handbook.store import path  # noqa: PLC0415 - as below
+
+    newest = ledger.ticks.events(run.run_id, 1, kind=KIND, on=run.box.name)
+    page = path(place.folder / "handbook", run.run_id)
+    return bool(newest) and page.exists() and page.stat().st_mtime < newest[0].at
 
 
 def facts_of(place: Here, ledger: Ledger, run: Run, verdict: Verdict | None) -> HandbookFacts:
@@ -77,6 +90,7 @@ def facts_of(place: Here, ledger: Ledger, run: Run, verdict: Verdict | None) -> 
         verdict=verdict,
         armed=armed.triggers(ledger, clock.now(), besides=os.getpid()),
         way=address.way.option if address.way else None,
+        events=ledger.ticks.events(run.run_id, _EVENTS, on=run.box.name),
     )
 
 

@@ -12,7 +12,7 @@ from fleet.ledger.ledger import Ledger
 from fleet.link.base import Link
 from fleet.model.run import Run
 from fleet.model.spec import BoxSpec
-from fleet.steering.answers import Part, Said, run_of, said
+from fleet.steering.answers import Part, Said, run_of, said, untyped
 from fleet.steering.call import call
 from fleet.steering.question import VERBS, Question
 
@@ -58,6 +58,9 @@ def asked(link: Link, ledger: Ledger, box: BoxSpec, question: Question, *, wait_
     called = call(link, question.words(), where=box.name, limit_s=question.wait_s + wait_s + CALL_S)
     *looks, last = said(called, where=box.name)
     runs = {run.tag: run for run in ledger.runs.all(current=False)}
+    if question.target is None:
+        run = runs.get(question.tag or "")
+        last = untyped(last, None if run is None else run.name)
     return Asked(last, tuple(looks), box.name, runs, called.took_s, called.shipped)
 
 

@@ -54,14 +54,15 @@ def found_at(at: At, owner: str | None) -> FoundRun | None:
 def same_job(at: At, found: FoundRun) -> Run:
     """`found` as a run of this ledger, when it is the very job that is to be armed.
 
-    Thresholds may change without a new run; the command may not. Raises UsageError, or Superseded when this
-    job was armed from here and lost its name since.
+    Thresholds may change without a new run; the command may not, and which stages are watched stays as it was
+    armed. Raises UsageError, or Superseded when this job was armed from here and lost its name since.
     """
     if digest_of(found.spec) != digest_of(at.spec):
         raise _another(at, found)
     known = at.ledger.runs.find(found.run_id)
     run = run_of(found, at.box, armed_at=known.armed_at if known else clock.now())
-    return msgspec.structs.replace(run, spec=msgspec.structs.replace(at.spec, box=at.box.name))
+    spec = msgspec.structs.replace(at.spec, box=at.box.name, stages=found.spec.stages)
+    return msgspec.structs.replace(run, spec=spec)
 
 
 def keep_as_owner(ledger: Ledger, run: Run) -> None:

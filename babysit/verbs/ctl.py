@@ -29,6 +29,7 @@ class _Numbers(click.Command):
 @click.argument("queue")
 @click.argument("path")
 @click.argument("args", nargs=-1)
+@click.option("--run", metavar="RUN", help="Only to a program of this run.")
 @click.option("--kwargs", metavar="JSON", help="Named arguments, as a JSON object.")
 @click.option("--wait", type=Span(0.1, 3600), default=30.0, metavar="30s", help="For the acknowledgement.")
 @click.option("--no-wait", is_flag=True, help="Only put it into the queue.")
@@ -57,6 +58,8 @@ def ctl(*, box: str, queue: str, path: str, args: tuple[str, ...], spec: str | N
     given = tuple(arg.removeprefix(_MARK) for arg in args)
     place = here_anyway(spec)
     if path == STATUS and not given and options["kwargs"] is None:
+        if options["run"] is not None:
+            raise UsageError("--run means nothing to status", where=path, next=("babysit ctl --help",))
         last = 10 if options["last"] is None else options["last"]
         return _show(act.status(place, box, queue, last), box, queue, as_json=options["as_json"])
     if options["last"] is not None:
@@ -69,7 +72,7 @@ def ctl(*, box: str, queue: str, path: str, args: tuple[str, ...], spec: str | N
         wait_s=None if options["no_wait"] else options["wait"],
         expires_s=options["expires"],
     )
-    return _show(act.order(place, box, wanted), box, queue, as_json=options["as_json"])
+    return _show(act.order(place, box, wanted, run=options["run"]), box, queue, as_json=options["as_json"])
 
 
 def _show(done: "Answered", box: str, folder: str, *, as_json: bool) -> int:

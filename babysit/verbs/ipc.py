@@ -136,11 +136,12 @@ def _show(asked: "Asked", *, as_json: bool) -> int:
 
 def _complain(asked: "Asked") -> None:
     from fleet.steering import says
+    from fleet.steering.answers import next_of
 
     for line in says.error_lines(asked.said):
         speak.prose(f"babysit: {asked.box}: {line}", beside=True)
-    if asked.said.error is not None and asked.said.exit_code == 3:
-        speak.note(f"next: babysit ipc {asked.box} list")
+    for command in next_of(asked.said, asked.box):
+        speak.note(f"next: {command}")
 
 
 def _plot(asked: "Asked", options: dict[str, Any]) -> int:

@@ -15,11 +15,15 @@ from fleet.text.untrusted import render_untrusted
 if TYPE_CHECKING:
     from babysit.acts.here import Here
     from babysit.acts.tick import Tick
+    from fleet.ledger.ledger import Ledger
+    from fleet.ledger.rows import Event
+    from fleet.model.run import Run
     from sentinels.pulse import Gap
 
 SPEC_OPTION = click.option("--spec", metavar="FILE", help="Use this babysit.toml instead of the nearest one.")
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 ORIGIN = "BABYSIT_ORIGIN"
+_DAY_S = 86400.0
 
 
 @click.command()
@@ -121,33 +125,38 @@ def _again_and_again(interval: str, *, as_json: bool, spec: str | None) -> int:
 
 
 @click.command()
+@click.argument("run", required=False)
 @click.option("--all", "every", is_flag=True, help="Superseded and disarmed runs too, marked as such.")
 @JSON_OPTION
-def status(*, every: bool, as_json: bool) -> int:
+def status(*, run: str | None, every: bool, as_json: bool) -> int:
     """Show what the last tick knew, without asking any box.
 
-    Reads the ledger only, so it works with no network; AGE says how old each line is.
+    Reads the ledger only, so it works with no network; AGE says how old each line is. With RUN also what
+    happened to it: the newest 20 events, those of the patrol and the commands given to its loops; without,
+    the newest 5 commands of a day.
     """
     from babysit.acts import armed
     from fleet.ledger.ledger import Ledger
     from fleet.ledger.paths import state_folder
-    from patrol import report
+    from patrol import report, timeline
 
     now = clock.now()
     with Ledger.open(state_folder(), write=False) as ledger:
-        runs = ledger.runs.all(current=not every)
+        runs = ledger.runs.all(current=not every) if run is None else (_named(ledger, run),)
+        events = _events(ledger, runs[0] if run else None)
         verdicts = ledger.ticks.verdicts()
         rings = report.rings(ledger.ticks.histories())
         fires = armed.triggers(ledger, now)
         last = next(iter(ledger.ticks.seen(limit=1)), None)
         lost = ledger.outbox.undelivered()
-    known = [verdicts[run.run_id] for run in runs if run.run_id in verdicts]
+    known = [verdicts[each.run_id] for each in runs if each.run_id in verdicts]
     if as_json:
         cursor = str(last.id) if last else None
         content = report.document(known, at=last.at if last else None, cursor=cursor, exit_code=0)
         content["schema"] = "babysit.status/1"
         content["armed"] = list(fires)
-        content["disarmed"] = [run.run_id for run in runs if run.disarmed_at is not None]
+        content["events"] = timeline.document(events)
+        content["disarmed"] = [known.run_id for known in runs if known.disarmed_at is not None]
         content["undelivered"] = [
             {"run": row.event.run_id, "target": row.target, "tries": row.tries} for row in lost
         ]
@@ -159,10 +168,40 @@ def status(*, every: bool, as_json: bool) -> int:
     else:
         more = "" if every else " (babysit status --all: disarmed ones too)"
         speak.prose(f"No run is watched here.{more}")
+    _tell_events(events, now, of_run=run is not None)
     for row in lost:
         tries = f"{row.tries} tries" if row.tries != 1 else "1 try"
         speak.prose(f"notice for {row.event.run_id} not delivered to {row.target} ({tries}): {row.error}")
     return 0
+
+
+def _named(ledger: "Ledger", run: str) -> "Run":
+    from babysit.acts.here import run_named
+
+    return run_named(ledger, run)
+
+
+def _events(ledger: "Ledger", run: "Run | None") -> "tuple[Event, ...]":
+    """The newest events of `run`, with what was said on its box to loops of no run; of all runs without."""
+    from patrol import timeline
+
+    if run is None:
+        return ledger.ticks.events(limit=timeline.SHOWN)
+    return ledger.ticks.events(run.run_id, timeline.SHOWN, on=run.box.name)
+
+
+def _tell_events(events: "tuple[Event, ...]", now: float, *, of_run: bool) -> None:
+    from patrol import timeline
+
+    if not of_run:
+        given = [event for event in events if event.kind == timeline.COMMAND and now - event.at < _DAY_S]
+        events = tuple(given[: timeline.COMMANDS_SHOWN])
+    if events:
+        speak.line("What happened, newest last" if of_run else "Commands given, newest last")
+    elif of_run:
+        speak.line("Nothing has happened yet that was told, and no command was given.")
+    for line in timeline.lines(events, now):
+        speak.line(line)
 
 
 @click.command()

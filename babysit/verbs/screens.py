@@ -99,6 +99,11 @@ def armed_lines(done: Armed, patrols: Sequence[str]) -> Iterator[str]:
     run, verdict = done.run, done.verdict
     if done.news is not None and done.news.changed:
         yield from _row("code", f"not as it began: {'; '.join(done.news.says)}")
+    if done.watched:
+        yield from _row("monitor", f"{', '.join(done.watched)}; babysit usage {run.box.name} {run.name}")
+    if done.unwatched:
+        was = f"not watched: {', '.join(done.unwatched)}; this run was armed without, --again makes a new one"
+        yield from _row("monitor", was)
     if verdict.health in (Health.RUNNING, Health.STARTING, Health.SLOW):
         started = "is running" if done.launched else "was running already"
         yield f"\n{run.run_id} {started} on {run.box.name}."
@@ -131,6 +136,7 @@ def armed_document(done: Armed) -> dict[str, Any]:
         "health": done.verdict.health,
         "attempt": done.verdict.attempt,
         "code": _code_document(done.run.code),
+        "watched": list(done.watched),
         "untrusted_code_changes": list(done.news.says) if done.news and done.news.changed else [],
         "next": list(done.verdict.next) or [f"babysit watch {done.run.box.name} {done.run.name}"],
     }
@@ -192,5 +198,6 @@ def rehearsed_document(found: Rehearsal) -> dict[str, Any]:
         "untrusted_start": found.start,
         "untrusted_files": {path: decode(content) for path, content in found.files.items()},
         "code": _code_document(found.report.code),
+        "watched": [stage.name for stage in found.run.spec.stages if stage.monitor and found.report.python],
         "next": [f"babysit arm {found.run.box.name} {found.run.name}"],
     }

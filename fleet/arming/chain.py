@@ -153,6 +153,10 @@ def _plan(run: Run, plan: BoxPlan, chain_name: str, stages: Sequence[str]) -> by
     ]
     for stage_id, stage, mark in zip(stages, run.spec.stages, marks_of(run.nonce, stages), strict=True):
         pairs.append(("stage", f"{stage_id} {mark} {stage.leftovers} {int(stage.strict)}"))
+    watched = [stage_id for stage_id, stage in zip(stages, run.spec.stages, strict=True) if stage.monitor]
+    if watched:
+        # One line for all of them: an older reader refuses a key that comes twice, a stage's apart.
+        pairs.append(("monitor", " ".join(watched)))
     for key, value in pairs:
         if not value or any(char in value for char in "\n\r\0"):
             raise UsageError(f"not a value that fits on one line: {key} = {value!r}", where=run.name)

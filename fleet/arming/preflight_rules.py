@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from fleet.arming.buffering import holds_back
 from fleet.arming.preflight import BoxReport
 from fleet.errors import BoxRefused
 from fleet.model.spec import BoxSpec, RunSpec, Stage
@@ -91,6 +92,15 @@ def _piped(asked: Asked) -> list[Stage]:
 def _elsewhere(asked: Asked) -> list[str]:
     calls = [(stage.name, _ELSEWHERE_CALL.search(stage.command)) for stage in asked.spec.stages]
     return [f"{name} ({call[1]})" for name, call in calls if call]
+
+
+def _watched(asked: Asked) -> list[str]:
+    return [stage.name for stage in asked.spec.stages if stage.monitor]
+
+
+def _buffered(asked: Asked) -> list[str]:
+    found = [(stage.name, holds_back(stage.command)) for stage in asked.spec.stages]
+    return [f"{name} ({words})" for name, words in found if words]
 
 
 def _on_box(asked: Asked, command: str) -> tuple[str, ...]:
@@ -198,7 +208,10 @@ REMARKS: tuple[Remark, ...] = (
     Remark(
         about="python",
         when=lambda a: a.report.python is None,
-        says=lambda _: "no python 3.8 or newer: a stage's signal is not told from its exit status",
+        says=lambda a: (
+            "no python 3.8 or newer: a stage's signal is not told from its exit status"
+            + (f", and {', '.join(_watched(a))} is not watched" if _watched(a) else "")
+        ),
     ),
     Remark(
         about="bash",
@@ -232,6 +245,13 @@ REMARKS: tuple[Remark, ...] = (
         says=lambda a: (
             f"what {', '.join(_elsewhere(a))} starts is not seen as the run's: "
             "whether it lives cannot be told, and stop does not end it"
+        ),
+    ),
+    Remark(
+        when=lambda a: bool(_buffered(a)),
+        says=lambda a: (
+            f"{', '.join(_buffered(a))} takes PYTHONUNBUFFERED away: what its Python prints waits in a "
+            "buffer, and a busy run looks silent; write python -u, or call onbox.pulse.unbuffered()"
         ),
     ),
     Remark(

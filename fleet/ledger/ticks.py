@@ -102,13 +102,21 @@ class Ticks:
             self._queue(event, None, every)
         return len(targets)
 
-    def events(self, run_id: str | None = None, limit: int = 20) -> tuple[Event, ...]:
-        """What was told or noted, newest first; of one run, or of all."""
+    def events(
+        self, run_id: str | None = None, limit: int = 20, *, kind: str | None = None, on: str | None = None
+    ) -> tuple[Event, ...]:
+        """What was told or noted, newest first; of one run, or of all, and of one kind, or of any.
+
+        `on` adds what was said to loops of no run on the box of that name.
+        """
         found = self._store.rows(
             "SELECT event_id, run_id, kind, severity, at, title, body FROM event"
-            " WHERE ?1 IS NULL OR run_id = ?1 ORDER BY at DESC, rowid DESC LIMIT ?2",
+            " WHERE (?1 IS NULL OR run_id = ?1 OR (run_id = '-' AND substr(title, -length(?4)) = ?4))"
+            " AND (?3 IS NULL OR kind = ?3) ORDER BY at DESC, rowid DESC LIMIT ?2",
             run_id,
             limit,
+            kind,
+            None if on is None else f" on {on}",
         )
         return tuple(Event(*values) for values in found)
 

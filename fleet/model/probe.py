@@ -5,6 +5,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from fleet.model.reading import Missing, Reading
+from fleet.model.usage import Usage
 
 
 class Cause(StrEnum):
@@ -173,7 +174,9 @@ class Artifact(Struct, frozen=True):
 class Loop(Struct, frozen=True):
     """A living loop that can be asked: the outermost of its process, as its card and its state file say.
 
-    `iteration` counts finished ones, None before the first. `moved_at` is when its state was written last.
+    `kind` is onbox, or loopmonitor or R for one that only the registry names. `iteration` counts finished
+    ones, None before the first. `moved_at` is when its state was written last, before the first time when it
+    began. `state_age_s` is told where a state that is not ours is older than its loop's pace explains.
     `tracked` are its scalars, numbers as numbers and what no number can be as text. `label` and the names in
     `tracked` are the program's words, untrusted. `tag` names the run it belongs to, None outside of one.
     """
@@ -188,6 +191,23 @@ class Loop(Struct, frozen=True):
     moved_at: float
     paused: bool
     tracked: tuple[tuple[str, int | float | str], ...] = ()
+    kind: str = "onbox"
+    state_age_s: float | None = None
+
+
+class Broken(Struct, frozen=True):
+    """A loop that ended because `break` was asked for, as its own end record says. `ended_at` is box time.
+
+    `iteration` counts finished ones. `exit_code` is what its program ended with, `stage` the NN-NAME in which
+    it ran. `saved` is the path of its snapshot, the box's text and untrusted; None where it does not say.
+    """
+
+    stage: str
+    iteration: int | None
+    exit_code: int
+    ended_at: float
+    rank: int | None = None
+    saved: str | None = None
 
 
 class RunFacts(Struct, frozen=True):
@@ -203,6 +223,8 @@ class RunFacts(Struct, frozen=True):
     artifacts: Reading[tuple[Artifact, ...]]
     stopping: Reading[Stopping | None] = Missing("the answer does not hold it")
     loops: Reading[tuple[Loop, ...]] = Missing("the answer does not hold it")
+    broken: Reading[tuple[Broken, ...]] = Missing("the answer does not hold it")
+    usage: Reading[Usage | None] = Missing("the answer does not hold it")
 
 
 class Reachable(Struct, frozen=True, tag="reachable"):

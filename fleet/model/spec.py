@@ -28,12 +28,14 @@ class Stage(Struct, frozen=True, forbid_unknown_fields=True):
     `command` is the only shell text a user gives; it is stored, shown and run exactly as written.
     `strict` runs it by `bash -eo pipefail`; without it by `sh`.
     `leftovers` says what happens when the stage returned 0 but left processes behind.
+    `monitor` has its memory, CPU and end watched on the box; it makes no other job of it.
     """
 
     name: Name
     command: str
     leftovers: Leftovers = "fail"
     strict: bool = True
+    monitor: bool = False
 
 
 class RunSpec(Struct, frozen=True, forbid_unknown_fields=True):

@@ -4,7 +4,8 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from fleet.model.probe import Loop
+from fleet.model.probe import Broken, Loop
+from fleet.model.usage import Usage
 
 
 class Health(StrEnum):
@@ -55,7 +56,9 @@ class Progress(Struct, frozen=True):
     """How far the run says it is. None where it did not say.
 
     `index` of `total` `unit`s; `loss` and the like as the log printed them in `values`.
-    `last_step_at` is box time, epoch seconds, of the newest advance; `usual_step_s` is learnt.
+    `last_step_at` is box time, epoch seconds, of the newest advance; `usual_step_s` is learnt, or what a bar
+    inside of the step says. `eta_s` is its own word at `last_step_at`. `part` of the step in work is done, 0
+    to 1, where a bar inside of it says so.
     """
 
     index: int | None = None
@@ -65,6 +68,7 @@ class Progress(Struct, frozen=True):
     last_step_at: float | None = None
     usual_step_s: float | None = None
     eta_s: float | None = None
+    part: float | None = None
 
 
 class Verdict(Struct, frozen=True):
@@ -75,7 +79,9 @@ class Verdict(Struct, frozen=True):
     `next` are commands to type, first one first. `last_line` and
     `last_lines` (the newest whole ones, oldest first) are the box's text, untrusted. `strict_kex` is the
     look's (see Reachable), None where the box did not answer or the link did not tell. `loops` are the run's
-    living loops, whose words are untrusted.
+    living loops, whose words are untrusted. `broken` is the loop that was broken off and took its stage
+    along: the run's end record says `failed` then. `usage` is the newest watched stage, also of an
+    earlier attempt.
     """
 
     run_id: str
@@ -96,3 +102,5 @@ class Verdict(Struct, frozen=True):
     last_lines: tuple[str, ...] = ()
     strict_kex: bool | None = None
     loops: tuple[Loop, ...] = ()
+    broken: Broken | None = None
+    usage: Usage | None = None

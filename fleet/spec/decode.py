@@ -88,7 +88,9 @@ def _entry(shape: type[msgspec.Struct], path: str, table: dict[str, Any], proble
     values: dict[str, Any] = {}
     for key, value in table.items():
         if key not in fields:
-            problems.append(f"{path}.{key}: no such key{_meant(key, fields)}")
+            of_stage = shape is RunSpec and key in Stage.__struct_fields__
+            hint = f" (hint: it belongs to a stage, below [[{path}.stages]])" if of_stage else ""
+            problems.append(f"{path}.{key}: no such key{hint or _meant(key, fields)}")
         elif key == "stages" and shape is RunSpec:
             values[key] = tuple(_stages(f"{path}.stages", value, problems))
         else:

@@ -4,17 +4,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from fleet.errors import ProbeUnreadable
 from fleet.model.run import Run
 from fleet.steering.call import MAX_BYTES, Called
 from fleet.text.boxjson import from_box
+from fleet.text.quote import sh
 from fleet.text.untrusted import render_untrusted
 
 MET, USAGE, NO_LOOP, REFUSED, DIED, SILENT = 0, 2, 3, 22, 23, 124
 CODES = frozenset({MET, USAGE, NO_LOOP, REFUSED, DIED, SILENT})
 _IPC = "onbox.ipc/1"
 _MOST = 1000
+_LIST = "ipc list"  # what the tool says to whoever stands on the box
 _LOOKS = 100  # of one round of tail, at most
 
 
@@ -74,6 +77,21 @@ def _document(content: bytes, where: str) -> Said:
     if found.schema != _IPC or codes - CODES or len(found.answers) > _MOST:
         raise ProbeUnreadable("its answer contradicts itself", where=where)
     return found
+
+
+def untyped(found: Said, run: str | None) -> Said:
+    """`found` of a question without a target: that nothing is there, not that `all` means nothing."""
+    if found.error is None or found.exit_code != NO_LOOP:
+        return found
+    what = "no loop runs on this box" if run is None else f"no loop of run {run} runs on this box"
+    return replace(found, error=replace(found.error, what=what))
+
+
+def next_of(found: Said, box: str) -> tuple[str, ...]:
+    """The commands that help where no loop was asked, or too many were meant."""
+    if found.error is None or (found.exit_code != NO_LOOP and found.error.next != _LIST):
+        return ()
+    return (f"babysit ipc {sh(box)} list",)
 
 
 def run_of(part: Part, runs: Mapping[str, Run]) -> Run | None:

@@ -24,7 +24,8 @@ _ACKS_MOST = 4096  # ranks, and some more
 class Order(Struct, frozen=True):
     """One command for the queue in `folder` on the box; `path` is the control's. `wait_s` None: nobody waits.
 
-    Each of `args` is JSON where it is some, else text; `kwargs` is a JSON object as it was typed.
+    With `tag` it is for a program of the run with that tag, and for no other. Each of `args` is JSON where it
+    is some, else text; `kwargs` is a JSON object as it was typed.
     """
 
     folder: str
@@ -33,12 +34,14 @@ class Order(Struct, frozen=True):
     kwargs: str | None = None
     wait_s: float | None = None
     expires_s: float | None = None
+    tag: str | None = None
 
     def words(self) -> tuple[str, ...]:
         """The tool's command line; what was typed comes after `--`, so that no word of it is an option."""
         flags = [_folder(self.folder)]
         flags += [f"--wait={self.wait_s:g}"] if self.wait_s is not None else []
         flags += [f"--expires={self.expires_s:g}"] if self.expires_s is not None else []
+        flags += [f"--tag={self.tag}"] if self.tag is not None else []
         flags += [f"--kwargs={self.kwargs}"] if self.kwargs is not None else []
         return ("runtimectl", *flags, "--", self.path, *self.args)
 

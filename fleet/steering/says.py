@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from fleet.model.run import Run
-from fleet.steering.answers import MET, Part, Said, run_of
+from fleet.steering.answers import MET, Part, Said, next_of, run_of
 from fleet.text.say import duration, size
 from fleet.text.untrusted import render_untrusted
 
@@ -42,13 +42,11 @@ def error_lines(said: Said) -> Iterator[str]:
     """Why a command did nothing at all."""
     if said.error is not None:
         yield render_untrusted(said.error.what)
-        if said.error.next:
+        if said.error.next and not next_of(said, ""):
             yield f"on the box: {render_untrusted(said.error.next)}"
 
 
-def document(
-    said: Said, *, box: str, runs: Mapping[str, Run], took_s: float, next_: tuple[str, ...] = ()
-) -> dict[str, Any]:
+def document(said: Said, *, box: str, runs: Mapping[str, Run], took_s: float) -> dict[str, Any]:
     """The whole answer, schema babysit.ipc/1. `runs` are those known here, by tag."""
     error = said.error
     return {
@@ -65,7 +63,7 @@ def document(
             "what": render_untrusted(error.what),
             "next": render_untrusted(error.next),
         },
-        "next": list(next_),
+        "next": list(next_of(said, box)),
     }
 
 
@@ -169,6 +167,8 @@ def _peek(part: Part, took_s: float) -> Iterator[str]:  # noqa: ARG001 - as abov
     shown = progress(part)
     if shown:
         yield f"{name_of(part)}  {shown}"
+        if (part.reply or {}).get("paused") is True:
+            yield f"  {render_untrusted(part.says)}"
 
 
 def _set(part: Part, took_s: float) -> Iterator[str]:

@@ -9,14 +9,14 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Dict, Iterable, NoReturn, Sequence, Tuple
+from typing import Any, Dict, Iterable, NoReturn, Sequence, Tuple
 
 from onbox.fs import check_plain, sync_folder, write_durably
 
 NOT_FOUND = 127  # as every shell says it
 CANNOT_START = 125  # as env(1), timeout(1) and nohup(1) say that they themselves failed
-_SIGNAL_BASE = 128
-_FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+SIGNAL_BASE = 128
+FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _SET_BY_PYTHON = ("SIGPIPE", "SIGXFZ", "SIGXFSZ")  # ignored by every Python; a command must not inherit that
 
 
@@ -27,43 +27,41 @@ def supervise(result: Path, command: Sequence[str]) -> int:
     file: the command could not be started. TERM, INT and HUP go on to the command.
     """
     try:
-        check_plain(result)
-        sync_folder(result.parent)  # a folder that is not there must be known before the command runs
-        result.unlink(missing_ok=True)  # an older result must never be taken for this one
+        begin_result(result)
     except OSError as error:
-        return _cannot("use %s" % result, error)
-    waited = set(_FORWARDED) | {signal.SIGCHLD}
+        return cannot("use %s" % result, error)
+    waited = set(FORWARDED) | {signal.SIGCHLD}
     child_before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, the kernel would reap before us
     mask_before = signal.pthread_sigmask(signal.SIG_BLOCK, waited)
     reading, writing = os.pipe()
     try:
         pid = os.fork()
     except OSError as error:
-        return _cannot("fork", error)
+        return cannot("fork", error)
     if pid == 0:
-        signal.signal(signal.SIGCHLD, child_before)
-        _become(command, writing, mask_before)
+        _become(command, writing, child_before, mask_before)
     os.close(writing)
     said = _read_all(reading)
     if said:
         os.waitpid(pid, 0)
-        return _not_started(result, command[0], int(said))
+        return not_started(result, command[0], int(said))
     kind, value, core = _wait(pid, waited)
-    _write_result(result, kind, value, core)
-    return value if kind == "exit" else _SIGNAL_BASE + value
+    write_result(result, kind, value, core)
+    return value if kind == "exit" else SIGNAL_BASE + value
 
 
-def _become(command: Sequence[str], writing: int, mask: Iterable[int]) -> NoReturn:
+def begin_result(result: Path) -> None:
+    """Nothing comes back: no older result lies there. Raises OSError where a new one could not be written."""
+    check_plain(result)
+    sync_folder(result.parent)  # a folder that is not there must be known before the command runs
+    result.unlink(missing_ok=True)  # an older result must never be taken for this one
+
+
+def _become(command: Sequence[str], writing: int, child: Any, mask: Iterable[int]) -> NoReturn:
     """Never comes back: this process is the command, or it says why not and ends."""
     try:
-        for name in _SET_BY_PYTHON:
-            if hasattr(signal, name):
-                signal.signal(getattr(signal, name), signal.SIG_DFL)
-        for number in _FORWARDED:
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        os.execvpe(command[0], list(command), _own_environment())  # noqa: S606 - a word list
+        signals_before(child, mask)
+        os.execvpe(command[0], list(command), own_environment())  # noqa: S606 - a word list
     except OSError as error:
         os.write(writing, b"%d" % (error.errno or errno.EIO))
     except ValueError:
@@ -72,7 +70,19 @@ def _become(command: Sequence[str], writing: int, mask: Iterable[int]) -> NoRetu
         os._exit(CANNOT_START)
 
 
-def _own_environment() -> Dict[bytes, bytes]:
+def signals_before(child: Any, mask: Iterable[int]) -> None:
+    """Nothing comes back: what a command inherits of signals is as we found it; `child` is SIGCHLD's."""
+    signal.signal(signal.SIGCHLD, child)
+    for name in _SET_BY_PYTHON:
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
+    for number in FORWARDED:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def own_environment() -> Dict[bytes, bytes]:
     """The environment we were started with; a Python in the C locale puts LC_CTYPE into its own."""
     environment = dict(os.environb)
     stored = Path("/proc/self/environ").read_bytes().split(b"\0")
@@ -98,23 +108,25 @@ def _wait(pid: int, waited: Iterable[int]) -> Tuple[str, int, int]:
         return "signal", ended.si_status, int(ended.si_code == os.CLD_DUMPED)
 
 
-def _not_started(result: Path, name: str, number: int) -> int:
+def not_started(result: Path, name: str, number: int) -> int:
+    """The exit status for a command that could not be executed for that reason; written for 127."""
     if number in (errno.ENOENT, errno.ENOTDIR):
         print("babysit: command not found: %s" % name, file=sys.stderr)
-        _write_result(result, "exit", NOT_FOUND, 0)
+        write_result(result, "exit", NOT_FOUND, 0)
         return NOT_FOUND
-    return _cannot("run %s" % name, OSError(number, os.strerror(number)))
+    return cannot("run %s" % name, OSError(number, os.strerror(number)))
 
 
-def _write_result(path: Path, kind: str, value: int, core: int) -> None:
+def write_result(path: Path, kind: str, value: int, core: int) -> None:
     """Nothing comes back: a result that cannot be written is said; the exit status tells the most."""
     try:
         write_durably(path, b"kind=%s\nvalue=%d\ncore=%d\n" % (kind.encode(), value, core))
     except OSError as error:
-        _cannot("write %s" % path, error)
+        cannot("write %s" % path, error)
 
 
-def _cannot(act: str, error: OSError) -> int:
+def cannot(act: str, error: OSError) -> int:
+    """The exit status of our own failures, and a line that says what failed."""
     print("babysit: cannot %s: %s" % (act, error.strerror or error), file=sys.stderr)
     return CANNOT_START
 

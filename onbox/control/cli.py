@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
-from onbox.control import asking, lines
+from onbox.control import asking, lines, listener
 from onbox.control.asking import DIED, REFUSED
 from onbox.control.enqueue import enqueue
 from onbox.control.lookup import Listening, archive, commands_in, status
@@ -47,6 +47,9 @@ def _act(folder: Path, said: argparse.Namespace, kwargs: Optional[Dict[str, Any]
     if said.path == "status" and not said.args and kwargs is None:
         _show(status(folder, said.last), indent=2)
         return 0
+    other = "" if said.tag is None else listener.stranger(folder / "onbox", said.tag)
+    if other:
+        return _say("nothing was sent: %s" % other, REFUSED)
     args = [_value(word) for word in said.args]
     if said.wait is None:
         _show(enqueue(folder, said.path, args, kwargs, expires_s=said.expires))
@@ -114,6 +117,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--expires", type=_seconds, metavar="S", help="Not applied when taken later than S seconds"
+    )
+    parser.add_argument(
+        "--tag", help="Only to a program whose BABYSIT_TAG is TAG, or TAG/...: else 22, and nothing is sent"
     )
     parser.add_argument(
         "--archive", action="store_true", help="First move both files aside; not while a program listens"

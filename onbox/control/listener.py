@@ -14,13 +14,17 @@ _CAP = 4096
 
 
 class Listener(NamedTuple):
-    """A program that configured the queue; `polled`: it has asked for commands, too. `since` is Unix time."""
+    """A program that configured the queue; `polled`: it has asked for commands, too. `since` is Unix time.
+
+    `tag` is its BABYSIT_TAG, None for a program of no run.
+    """
 
     who: Identity
     host: str
     since: float
     polled: bool
     world: int
+    tag: Optional[str] = None
 
 
 def announced(own: Path) -> Optional[Listener]:
@@ -28,8 +32,14 @@ def announced(own: Path) -> Optional[Listener]:
     try:
         said = loaded(read_plain(own / "listener.json", _CAP))
         who = Identity(int(said["pid"]), said["start_ticks"], said["boot_id"])
+        tag = said.get("tag")
         return Listener(
-            who, str(said["host"]), float(said["since"]), bool(said["polled"]), int(said["world"])
+            who,
+            str(said["host"]),
+            float(said["since"]),
+            bool(said["polled"]),
+            int(said["world"]),
+            tag if isinstance(tag, str) else None,
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -39,7 +49,8 @@ def announce(own: Path, *, polled: bool, world: int) -> None:
     """Nothing comes back: this process is named as who listens. Raises OSError."""
     who = identity.of(os.getpid()) or Identity(os.getpid(), None, None)
     document: Dict[str, Any] = {"format": 1, **who._asdict(), "host": _host(), "since": time.time()}
-    write_whole(own / "listener.json", dumped({**document, "polled": polled, "world": world}))
+    document.update(polled=polled, world=world, tag=os.environ.get("BABYSIT_TAG"))
+    write_whole(own / "listener.json", dumped(document))
 
 
 def lives(listener: Listener) -> Optional[bool]:
@@ -47,6 +58,17 @@ def lives(listener: Listener) -> Optional[bool]:
     if listener.host != _host() or listener.who.start_ticks is None:
         return None
     return identity.same(listener.who)
+
+
+def stranger(own: Path, tag: str) -> str:
+    """Why no program of the run with that tag takes the commands, empty if one does, in whichever stage."""
+    found = announced(own)
+    if found is None:
+        return "nobody of ours takes the commands here"
+    theirs = (found.tag or "").split("/")[0]
+    if theirs == tag:
+        return ""
+    return "pid %d takes the commands, of %s" % (found.who.pid, "the run " + theirs if theirs else "no run")
 
 
 def taker(own: Path) -> Optional[Listener]:

@@ -2,7 +2,7 @@
 
 import struct
 import zlib
-from typing import Any, Mapping
+from typing import Any, Mapping, Optional, Tuple
 
 from onbox.draw.font import HEIGHT, WIDTH, glyph
 from onbox.draw.scale import Panel, columns, joined, number_text, panels, spot
@@ -42,10 +42,17 @@ class _Canvas:
                         self.block(x, top + down * _ZOOM, _ZOOM, _ZOOM, _INK)
 
 
-def png_chart(series: Mapping[str, Any], width: int = 960, height: int = 540) -> bytes:
+def png_chart(
+    series: Mapping[str, Any],
+    width: int = 960,
+    height: int = 540,
+    *,
+    axis: str = "",
+    says: Optional[Mapping[str, str]] = None,
+) -> bytes:
     """A PNG file of `width` x `height` dots: one panel a key, six at most; values `[iteration, value]`.
 
-    It is higher where the panels need it; 200 to 4096 dots either way.
+    It is higher where the panels need it; 200 to 4096 dots either way. `axis` and `says` as in `text_chart`.
     """
     drawn = panels(series)
     wide = min(max(width, _SIZES[0]), _SIZES[1])
@@ -54,11 +61,13 @@ def png_chart(series: Mapping[str, Any], width: int = 960, height: int = 540) ->
     if not drawn:
         canvas.text(_EDGE, _EDGE, "nothing is tracked")
     for at, panel in enumerate(drawn):
-        _draw(canvas, panel, tall * at // len(drawn), tall * (at + 1) // len(drawn))
+        rows = (tall * at // len(drawn), tall * (at + 1) // len(drawn))
+        _draw(canvas, panel, rows, axis, (says or {}).get(panel.key))
     return _file(canvas)
 
 
-def _draw(canvas: _Canvas, panel: Panel, top: int, bottom: int) -> None:
+def _draw(canvas: _Canvas, panel: Panel, rows: Tuple[int, int], axis: str, says: Optional[str]) -> None:
+    top, bottom = rows
     left, right = _LEFT + _EDGE, canvas.width - _EDGE
     high, low = top + _ABOVE, bottom - _BELOW  # the rows of the highest and lowest value
     if not panel.points:
@@ -67,6 +76,8 @@ def _draw(canvas: _Canvas, panel: Panel, top: int, bottom: int) -> None:
     facts = "  %s" % number_text(panel.points[-1][1])
     if panel.skipped:
         facts += "  (%d values left out)" % panel.skipped
+    if says is not None:
+        facts = "  %s" % says
     canvas.text(left, top + 6, _cut(panel.key, right - left - len(facts) * _LETTER) + facts)
     for share in range(5):
         canvas.block(left, high + (low - high) * share // 4, right - left, 1, _GRID)
@@ -78,8 +89,8 @@ def _draw(canvas: _Canvas, panel: Panel, top: int, bottom: int) -> None:
     else:
         _label(canvas, left, high, panel.high)
         _label(canvas, left, low, panel.low)
-    canvas.text(left, low + 4, number_text(panel.first))
-    last = number_text(panel.last)
+    canvas.text(left, low + 4, number_text(panel.first) + axis)
+    last = number_text(panel.last) + axis
     if panel.first != panel.last:
         canvas.text(right - len(last) * _LETTER, low + 4, last)
 

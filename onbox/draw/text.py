@@ -13,18 +13,28 @@ _AXIS = {False: "\N{BOX DRAWINGS LIGHT VERTICAL}", True: "|"}
 
 
 def text_chart(
-    series: Mapping[str, Any], width: int = 80, height: int = 8, *, ascii_only: bool = False
+    series: Mapping[str, Any],
+    width: int = 80,
+    height: int = 8,
+    *,
+    ascii_only: bool = False,
+    axis: str = "",
+    says: Optional[Mapping[str, str]] = None,
 ) -> str:
     """One panel a key, six at most, each of `height` rows and `width` columns; values `[iteration, value]`.
 
     In braille, eight dots a character, or in plain ASCII. What is no finite number is left out and counted.
+    `axis` is the unit of the first of each pair; `says` what stands behind a key, its newest value otherwise.
     """
     drawn = panels(series)
     if not drawn:
         return "nothing is tracked: no chart\n"
     lines: List[str] = []
     for panel in drawn:
-        lines += _panel_lines(panel, max(width, _SMALLEST), max(height, 2), ascii_only=ascii_only)
+        facts = (says or {}).get(panel.key)
+        lines += _panel_lines(
+            panel, max(width, _SMALLEST), max(height, 2), axis, facts, ascii_only=ascii_only
+        )
     if len(series) > len(drawn):
         lines.append("and %d more" % (len(series) - len(drawn)))
     return "\n".join(lines) + "\n"
@@ -43,7 +53,9 @@ def _visible(char: str, *, ascii_only: bool) -> str:
     return char if narrow and not ascii_only and not unicodedata.combining(char) else "?"
 
 
-def _panel_lines(panel: Panel, width: int, height: int, *, ascii_only: bool) -> List[str]:
+def _panel_lines(
+    panel: Panel, width: int, height: int, axis: str, says: Optional[str], *, ascii_only: bool
+) -> List[str]:
     if not panel.points:
         return ["%s: no number to draw" % plain_key(panel.key, width - 22, ascii_only=ascii_only), ""]
     facts = "  %s  (%d point%s%s)" % (
@@ -52,6 +64,8 @@ def _panel_lines(panel: Panel, width: int, height: int, *, ascii_only: bool) -> 
         "" if len(panel.points) == 1 else "s",
         ", %d left out" % panel.skipped if panel.skipped else "",
     )
+    if says is not None:
+        facts = "  %s" % says
     lines = [(plain_key(panel.key, width - len(facts), ascii_only=ascii_only) + facts)[:width]]
     room = width - _MARGIN
     rows = _ascii_rows(panel, room, height) if ascii_only else _braille_rows(panel, room, height)
@@ -60,7 +74,7 @@ def _panel_lines(panel: Panel, width: int, height: int, *, ascii_only: bool) -> 
     for at, row in enumerate(rows):
         label = number_text(labels[at]) if at in labels else ""
         lines.append(("%10s %s%s" % (label, _AXIS[ascii_only], row)).rstrip())
-    first, last = number_text(panel.first), number_text(panel.last)
+    first, last = (number_text(end) + axis for end in (panel.first, panel.last))
     foot = first if panel.first == panel.last else first + last.rjust(room - len(first))
     return [*lines, " " * _MARGIN + foot, ""]
 

@@ -9,6 +9,10 @@ from typing import Any, Dict, NoReturn, Optional
 _ENDING = ("SIGHUP", "SIGINT", "SIGTERM")
 
 
+class ReaderGone(Exception):  # noqa: N818 - reads as what happened
+    """Nobody reads what we would say, or who started us has closed our standard input."""
+
+
 class Ended(BaseException):
     """A signal wants us gone: what we made is removed on the way out."""
 

@@ -77,7 +77,7 @@ class Channel:
 
 def encoded(line: str) -> bytes:
     """The bytes of one command. Raises Refused for what would be cut, or be more than one."""
-    if len(line.splitlines()) != 1 or any(ord(char) < 0x20 or ord(char) == 0x7F for char in line):
+    if line.splitlines() != [line] or any(ord(char) < 0x20 or ord(char) == 0x7F for char in line):
         raise Refused("a line break or control character stands in it")
     try:
         content = line.encode("utf-8")

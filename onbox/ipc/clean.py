@@ -5,10 +5,10 @@ import re
 import stat
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Optional, Set
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Set
 
 from onbox.ipc import known
-from onbox.ipc.known import Roll
+from onbox.ipc.known import Known, Roll
 from onbox.wire import card as cards
 from onbox.wire import folder as place
 from onbox.wire import identity, registry
@@ -32,11 +32,17 @@ def cleaned(folder: Path) -> List[int]:
             _dropped(path, stat.S_ISREG)
         elif path.parent == inside and _ANSWER.fullmatch(path.name) and not _in_use(path):
             _dropped(path, stat.S_ISFIFO)
-    if not any(one.card for one in found.living):  # a rank may still have to read how its group voted
-        for path in _names(place.vote(folder, "0").parent):
-            if _VOTE.fullmatch(path.name) and _aged(path, _VOTE_S):
-                _dropped(path, stat.S_ISREG)
+    forgotten(folder, found.living)
     return sorted(removed)
+
+
+def forgotten(folder: Path, living: Sequence[Known]) -> None:
+    """Nothing comes back: votes older than a day are gone, if no living rank can still have to read them."""
+    ranks = [one.card.started_at for one in living if one.card is not None and one.card.group is not None]
+    for path in _names(place.vote(folder, "0").parent):
+        old = _VOTE.fullmatch(path.name) and _aged(path, _VOTE_S)
+        if old and all(began > _made_at(path) for began in ranks):
+            _dropped(path, stat.S_ISREG)
 
 
 def _entries(folder: Path, found: Roll) -> Set[int]:
@@ -103,10 +109,15 @@ def _dropped(path: Path, kind: Callable[[int], bool]) -> bool:
 
 
 def _aged(path: Path, seconds: float) -> bool:
+    return time.time() - _made_at(path) > seconds
+
+
+def _made_at(path: Path) -> float:
+    """Unix time of its last change; now for what is gone."""
     try:
-        return time.time() - path.lstat().st_mtime > seconds
+        return path.lstat().st_mtime
     except OSError:
-        return False
+        return time.time()
 
 
 def _in_use(path: Path) -> bool:

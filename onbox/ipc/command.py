@@ -1,23 +1,26 @@
-"""`ipc VERB ...`: from words to an exit code, and out again without a trace, also when interrupted."""
+"""`ipc VERB ...`: from words to an exit code, and out again without a trace, also when interrupted.
+
+A verb brings only what it needs: what is asked most must not wait for the rest.
+"""
 
 import argparse
-import json
 import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
-from onbox.ipc import answers, around, clean, known, says, verbs, watch
+from onbox.ipc import answers, around, known, says
 from onbox.ipc.answers import Answer, Trouble
-from onbox.ipc.channel import Refused, encoded
-from onbox.ipc.condition import BadCondition, condition
 from onbox.ipc.options import asks_for_json, parser
 from onbox.ipc.shown import WIDTH, shown
 from onbox.ipc.target import numbers
 from onbox.wire import folder as place
 from onbox.wire.registry import Entry
 from onbox.wire.words import list_rows
+
+if TYPE_CHECKING:
+    from onbox.ipc.verbs import Work
 
 _PIPE_GONE = 141  # as a shell says of a program that SIGPIPE ended
 
@@ -31,7 +34,7 @@ def main(words: List[str]) -> int:
     try:
         around.listen_to_signals(before)
         try:
-            options = parser().parse_args(words)
+            options = parser(words[0] if words else "").parse_args(words)
             verb = options.verb
             return _run(options)
         except Trouble as trouble:
@@ -46,7 +49,7 @@ def main(words: List[str]) -> int:
         return ended.code if isinstance(ended.code, int) else answers.USAGE
     except around.Ended as ended:
         return 128 + ended.number
-    except (BrokenPipeError, watch.ReaderGone):
+    except (BrokenPipeError, around.ReaderGone):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python complains once more at its end
         return _PIPE_GONE
     finally:
@@ -61,25 +64,23 @@ def _run(options: argparse.Namespace) -> int:
     if options.verb == "clean":
         return _cleaned(folder, options)
     _checked(options)
-    try:
-        work = verbs.meant(folder, options)
-    except Trouble:
-        last = verbs.past(folder, options) if options.verb in ("tail", "notify") else None
-        if last is None:
-            raise
-        return _ended(options, last)
-    if any(loop.known.card is not None for loop in work.loops):
-        place.ours(folder)
-    if options.verb == "tail":
-        return _tailed(work)
-    if options.verb == "notify":
-        return _notified(work)
+    if options.verb in ("tail", "notify"):
+        from onbox.ipc.looking import looked  # noqa: PLC0415 - as the first lines say
+
+        return looked(folder, options)
+    return _asked(folder, options)
+
+
+def _asked(folder: Path, options: argparse.Namespace) -> int:
+    from onbox.ipc import verbs  # noqa: PLC0415 - as the first lines say
+
+    work: Work = verbs.meant(folder, options)
     if options.verb == "plot" and options.png:
         verbs.only(work)
     found = verbs.done(work)
     written = _pictured(options, found) if options.verb == "plot" and options.png else None
     if options.json:
-        _document(options.verb, found)
+        says.document(options.verb, found)
     else:
         _print(options, found, written)
     return answers.exit_code(found)
@@ -87,15 +88,27 @@ def _run(options: argparse.Namespace) -> int:
 
 def _checked(options: argparse.Namespace) -> None:
     """Nothing comes back. Raises Trouble for what no loop could be asked."""
-    try:
-        if options.verb == "set":
-            encoded("@%s/1 set %s" % ("0" * 16, options.assignment))
-        if options.verb == "notify":
+    what = _wrong_line(options.assignment) if options.verb == "set" else None
+    if options.verb == "notify":
+        from onbox.ipc.condition import BadCondition, condition  # noqa: PLC0415 - as the first lines say
+
+        try:
             condition(options.condition)
-    except (Refused, BadCondition) as wrong:
-        raise Trouble(answers.USAGE, "usage", "%s: %s" % (options.verb, wrong), "ipc --help") from None
-    if options.verb == "set" and "=" not in options.assignment:
-        raise Trouble(answers.USAGE, "usage", "set: KEY=VALUE is wanted, such as lr=0.001", "ipc --help")
+        except BadCondition as bad:
+            what = str(bad)
+    if what is not None:
+        raise Trouble(answers.USAGE, "usage", "%s: %s" % (options.verb, what), "ipc --help")
+
+
+def _wrong_line(assignment: str) -> Optional[str]:
+    """Why that cannot be set, None when a loop can be asked."""
+    from onbox.ipc.channel import Refused, encoded  # noqa: PLC0415 - as the first lines say
+
+    try:
+        encoded("@%s/1 set %s" % ("0" * 16, assignment))
+    except Refused as refused:
+        return str(refused)
+    return None if "=" in assignment else "KEY=VALUE is wanted, such as lr=0.001"
 
 
 def _print(options: argparse.Namespace, found: List[Answer], written: Optional[str]) -> None:
@@ -152,7 +165,7 @@ def _listed(folder: Path, options: argparse.Namespace) -> int:
     if options.group is not None:
         entries = [entry for entry in entries if entry.ppid == options.group]
     if options.json:
-        _document("list", [_row(entry, living.get(entry.pid), found) for entry in entries])
+        says.document("list", [_row(entry, living.get(entry.pid), found) for entry in entries])
         return answers.OK
     pairs = [
         (
@@ -194,76 +207,20 @@ def _entry_of(one: known.Known) -> Entry:
 
 
 def _cleaned(folder: Path, options: argparse.Namespace) -> int:
+    from onbox.ipc import clean  # noqa: PLC0415 - as the first lines say
+
     removed = clean.cleaned(folder)
     if options.json:
         gone = [Answer(pid, "", known.FOREIGN, 1, answers.OK, "removed", confirmed=True) for pid in removed]
-        _document("clean", gone)
+        says.document("clean", gone)
     else:
         says.speak(["Removed stale entries: %s" % removed if removed else "Registry is clean."])
     return answers.OK
 
 
-def _tailed(work: verbs.Work) -> int:
-    options, one = work.options, verbs.only(work)
-    looking = watch.Watch(work.folder, one, options.interval, options.until_eof)
-
-    def emit(look: Answer) -> None:
-        if options.json:
-            _document("tail", [look])
-        else:
-            says.speak(["[loopmonitor] PID %d  %s" % (look.pid, look.says)])
-
-    if not options.json:
-        about = "[loopmonitor] Tailing PID %d every %ss \N{EM DASH} Ctrl+C to stop."
-        says.speak([about % (one.known.pid, options.interval)])
-    last = watch.tailed(looking, emit, options.for_s)
-    if options.json:
-        _document("tail", [last])
-    else:
-        says.speak(says.sentence(last))
-    return last.exit_code
-
-
-def _ended(options: argparse.Namespace, last: Answer) -> int:
-    """A loop that is over already: how it went. A condition can come true no more."""
-    if options.verb == "notify":
-        last = watch.met_at_its_end(last, condition(options.condition))
-    if options.json:
-        _document(options.verb, [last])
-    else:
-        says.speak(says.sentence(last), wrong=last.exit_code != answers.OK)
-    return last.exit_code
-
-
-def _notified(work: verbs.Work) -> int:
-    options, one = work.options, verbs.only(work)
-    wanted = condition(options.condition)
-    looking = watch.Watch(work.folder, one, options.interval, options.until_eof)
-    if not options.json:
-        about = "[loopmonitor] Watching PID %d for: %s  (every %ss \N{EM DASH} Ctrl+C to stop)"
-        says.speak([about % (one.known.pid, shown(repr(wanted.text), 520), options.interval)])
-
-    def grumble(why_not: str) -> None:
-        says.speak(says.folded("[loopmonitor] not met yet: %s" % shown(why_not)), wrong=True)
-
-    last = watch.notified(looking, wanted, options.for_s, grumble)
-    if options.json:
-        _document("notify", [last])
-    else:
-        says.speak(says.sentence(last), wrong=last.exit_code != answers.OK)
-    if last.exit_code == answers.OK:
-        watch.alert("%s: %s" % (says.name(last), last.says))
-    return last.exit_code
-
-
-def _document(verb: str, found: List[Answer], trouble: Optional[Trouble] = None) -> None:
-    sys.stdout.write(json.dumps(answers.document(verb, found, trouble)) + "\n")
-    sys.stdout.flush()
-
-
 def _troubled(verb: str, trouble: Trouble, *, as_json: bool) -> int:
     if as_json:
-        _document(verb, [], trouble)
+        says.document(verb, [], trouble)
     lines = says.folded("[loopmonitor] %s" % shown(trouble.what))
     says.speak([*lines, "next: %s" % shown(trouble.next_step)], wrong=True)
     return trouble.exit_code

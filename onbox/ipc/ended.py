@@ -62,4 +62,6 @@ def sentence(said: Optional[Dict[str, Any]]) -> str:
         words += ", %s" % shown(said["exception"], 120)
     if said.get("exit_code") is not None:
         words += ", exit code %s" % shown(said["exit_code"], 20)
+    if said.get("saved"):
+        words += ", saved %s" % shown(said["saved"])
     return words

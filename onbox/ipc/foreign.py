@@ -17,7 +17,6 @@ from onbox.ipc.known import Known
 from onbox.ipc.target import Chosen, answer
 from onbox.wire import folder as place
 from onbox.wire import state
-from onbox.wire.literal import literal
 from onbox.wire.registry import Torn
 
 _ENDS_S = 2.0  # from leaving the loop to the end of the program
@@ -37,15 +36,6 @@ class _Telling(NamedTuple):
     deadline: float
     watched: process.Watched
     where: Optional[Path]  # its working folder: nobody can say it any more when it has ended
-
-
-def peeked(folder: Path, asked: Chosen) -> Answer:
-    """Its state as it last wrote it; it is never signalled for that."""
-    found = state.live(folder, asked.known.pid)
-    if found is None:
-        return answer(asked, 0, "no state yet: it writes one when its first iteration has ended")
-    says = "iteration %s" % found.get("iteration")
-    return answer(asked, 0, says, reply={"state": found}, confirmed=True)
 
 
 def plotted(folder: Path, asked: Chosen, last: int) -> Answer:
@@ -133,6 +123,8 @@ def _checked(line: str) -> None:
     encoded(line)
     verb, _, words = line.partition(" ")
     if verb == "set":
+        from onbox.wire.literal import literal  # noqa: PLC0415 - brings the parser of Python
+
         key, _, value = words.partition("=")
         if not key.strip().isidentifier():
             raise Refused("the key is no name: %s" % key.strip()[:60])

@@ -1,14 +1,18 @@
 """The command line of `ipc`: its verbs and their options."""
 
 import argparse
+import functools
 import math
 from typing import List, NoReturn
 
 from onbox.ipc import answers
 from onbox.ipc.answers import Trouble
+from onbox.ipc.shown import WIDTH
 
 _LONGEST_S = 30 * 86400.0
-_TARGETS = {
+_VERBS = {
+    "list": "the loops that are registered",
+    "clean": "take away what dead loops left",
     "peek": "where it is, how long it takes, what it tracks",
     "plot": "its tracked values as a chart",
     "continue": "leave the loop where the iteration ends; the program goes on",
@@ -35,14 +39,15 @@ class _Parser(argparse.ArgumentParser):
         raise Trouble(answers.USAGE, "usage", message, "%s --help" % self.prog)
 
 
-def parser() -> argparse.ArgumentParser:
-    """What reads the words behind `ipc`; it raises Trouble."""
-    everywhere = _Parser(add_help=False, allow_abbrev=False)
+def parser(only: str = "") -> argparse.ArgumentParser:
+    """What reads the words behind `ipc`; it raises Trouble. With a verb it knows that one alone."""
+    # A width said here: argparse would look for the terminal with a library of its own, at every option.
+    form = functools.partial(argparse.RawDescriptionHelpFormatter, width=WIDTH - 2)
+    everywhere = _Parser(add_help=False, allow_abbrev=False, formatter_class=form)
     everywhere.add_argument("--json", action="store_true", help="one JSON document on standard output")
     everywhere.add_argument(
         "--wait", type=_seconds, default=10.0, metavar="S", help="how long an answer may take (10)"
     )
-    form = argparse.RawDescriptionHelpFormatter
     top = _Parser(
         prog="ipc",
         description="Ask and steer the loops that run here.",
@@ -50,17 +55,22 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=form,
         allow_abbrev=False,
     )
-    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
-
-    def verb(name: str, about: str) -> argparse.ArgumentParser:
-        return verbs.add_parser(name, help=about, description=about, parents=[everywhere], allow_abbrev=False)
-
-    verb("list", "the loops that are registered").add_argument(
-        "--group", type=_whole, metavar="PPID", help="those of one parent only"
-    )
-    verb("clean", "take away what dead loops left")
-    for name, about in _TARGETS.items():
-        _with_target(name, verb(name, about))
+    # `prog` said here: argparse would make a help text to find it.
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB", prog="ipc")
+    for name in [only] if only in _VERBS else _VERBS:
+        about = _VERBS[name]
+        one = verbs.add_parser(
+            name,
+            help=about,
+            description=about,
+            parents=[everywhere],
+            formatter_class=form,
+            allow_abbrev=False,
+        )
+        if name == "list":
+            one.add_argument("--group", type=_whole, metavar="PPID", help="those of one parent only")
+        elif name != "clean":
+            _with_target(name, one)
     return top
 
 

@@ -1,17 +1,65 @@
 """What can be found out about a process that does not answer, or cannot: from the kernel, or a sampler."""
 
 import json
+import time
+from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
 from onbox.ipc import answers, process
 from onbox.ipc.answers import Answer
 from onbox.ipc.target import Chosen, answer
-from onbox.wire import identity
+from onbox.wire import folder as place
+from onbox.wire import identity, state
+from onbox.wire.words import clock_text
 
+SEEN = ("peek", "stack", "memory")  # of a paused process too: it is not waited for
 ASKING = ("peek", "plot", "stack", "memory")  # a late answer to one of these changes nothing
 _SAMPLE_S = 10.0
 _FRAMES = 200
 _MB = 1 << 20
+
+
+def is_paused(asked: Chosen) -> bool:
+    """Whether it is stopped by a signal, and will answer nothing until it is resumed."""
+    return process.state_letter(asked.known.pid) == "T"
+
+
+def paused(folder: Path, asked: Chosen, verb: str) -> Answer:
+    """What is seen of a paused process at once; of a peek the last written state, if the loop has one."""
+    if verb == "peek":
+        return peeked(folder, asked)
+    found = memory(asked) if verb == "memory" else stack(asked)
+    if found.reply is None:
+        return found
+    return found._replace(says="%s; it is paused" % found.says, reply={**found.reply, "paused": True})
+
+
+def peeked(folder: Path, asked: Chosen) -> Answer:
+    """The state that the process wrote last, and for a paused one that it is; without one 124 if paused."""
+    pid, held = asked.known.pid, is_paused(asked)
+    found = state.live(folder, pid) if asked.n == asked.known.n else None
+    if found is None and (asked.known.card is None or not held):
+        return answer(asked, 0, "no state yet: it writes one when its first iteration has ended")
+    if found is None:
+        what = "it is paused (state T) and has written no state of this loop; `ipc resume %d` lets it go on"
+        return answer(asked, answers.SILENT, what % pid)
+    if not held:
+        return answer(
+            asked, 0, "iteration %s" % found.get("iteration"), reply={"state": found}, confirmed=True
+        )
+    says = "it is paused (state T): `ipc resume %d` lets it go on" % pid
+    written_at = _written_at(folder, pid)
+    if written_at is not None:
+        says += "; this is what it wrote %s ago" % clock_text(max(0.0, time.time() - written_at))
+    reply = {"state": found, "paused": True, "written_at": written_at}
+    return answer(asked, 0, says, reply=reply, confirmed=True)
+
+
+def _written_at(folder: Path, pid: int) -> Optional[float]:
+    try:
+        return place.state(folder, pid).lstat().st_mtime
+    except OSError:
+        return None
 
 
 def memory(asked: Chosen) -> Answer:

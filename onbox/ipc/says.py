@@ -1,10 +1,11 @@
 """Answers as a person reads them: in the words of loopmonitor 0.1.x where it has some, else in sentences."""
 
+import json
 import sys
-import textwrap
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
-from onbox.ipc.answers import Answer
+from onbox.ipc import answers
+from onbox.ipc.answers import Answer, Trouble
 from onbox.ipc.shown import WIDTH, harmless_state, shown, wrapped
 from onbox.wire.words import peek_block
 
@@ -18,6 +19,7 @@ def outcome(verb: str, answer: Answer, *, several: bool) -> List[str]:
     state = (answer.reply or {}).get("state")
     if verb == "peek":
         block = peek_lines(state) if isinstance(state, dict) else ["   (%s)" % answer.says]
+        block += sentence(answer) if (answer.reply or {}).get("paused") else []
         return [heading(answer), *block, ""] if several else block
     if verb == "stack":
         return stack_lines(answer)
@@ -70,6 +72,8 @@ def stack_lines(answer: Answer) -> List[str]:
 
 def folded(words: str) -> List[str]:
     """One sentence as lines of at most 80 columns, unless a single word is longer."""
+    import textwrap  # noqa: PLC0415 - a list or a peek folds nothing
+
     return textwrap.wrap(
         words, WIDTH, subsequent_indent=" " * 9, break_long_words=False, break_on_hyphens=False
     ) or [""]
@@ -82,6 +86,12 @@ def speak(lines: Sequence[str], *, wrong: bool = False) -> None:
     for line in lines:
         stream.write(fitting(line, code) + "\n")
     stream.flush()
+
+
+def document(verb: str, found: Sequence[Answer], trouble: Optional[Trouble] = None) -> None:
+    """Nothing comes back: the outcome is out as one line of JSON."""
+    sys.stdout.write(json.dumps(answers.document(verb, found, trouble)) + "\n")
+    sys.stdout.flush()
 
 
 def fitting(line: str, code: str) -> str:

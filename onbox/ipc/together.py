@@ -127,11 +127,23 @@ def _has_left(folder: Path, question: Question) -> bool:
 def _how_it_left(folder: Path, question: Question, verb: str, at: int) -> Answer:
     asked, final = question.asked, question.final
     if final is not None and final.get("stage") == "done":
-        return answer(asked, 0, _left_text(verb, final.get("iteration")), reply=final, confirmed=True)
+        return answer(
+            asked,
+            0,
+            _left_text(verb, final.get("iteration"), final.get("saved")),
+            reply=final,
+            confirmed=True,
+        )
     record = ended.record(folder, asked.known.identity, asked.n)
     if record is not None:
         if record.get("ended") == _AS[verb]:
-            return answer(asked, 0, _left_text(verb, ended.iteration(record)), reply=record, confirmed=True)
+            return answer(
+                asked,
+                0,
+                _left_text(verb, ended.iteration(record), record.get("saved")),
+                reply=record,
+                confirmed=True,
+            )
         code = 0 if ended.went_well(record) else answers.DIED
         return answer(asked, code, ended.sentence(record), reply=record, confirmed=True)
     if not question.alive():
@@ -140,8 +152,10 @@ def _how_it_left(folder: Path, question: Question, verb: str, at: int) -> Answer
     return answer(asked, answers.SILENT, what, reply=question.accepted or final)
 
 
-def _left_text(verb: str, iteration: Any) -> str:
-    goes = "the program goes on" if verb == "continue" else "the program saves and ends with 88"
+def _left_text(verb: str, iteration: Any, saved: Any) -> str:
+    goes = "the program goes on"
+    if verb == "break":
+        goes = "saved %s; the program ends with 88" % (shown(saved) if saved else "nothing")
     return "left after iteration %s with all of its group; %s" % (shown(iteration, 20), goes)
 
 

@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
 
-from onbox.ipc import answers, ended, foreign, known, ours, process, together
+from onbox.ipc import answers, clean, ended, foreign, known, ours, outside, process, together
 from onbox.ipc.answers import Answer, Trouble
 from onbox.ipc.known import Roll
-from onbox.ipc.target import Chosen, answer, chosen, numbers, target
+from onbox.ipc.target import Chosen, Target, answer, chosen, numbers, target
 
 _SETTLE_S = 1.0  # until the kernel shows a sent stop
 _WARNING = (
@@ -38,7 +38,7 @@ def meant(folder: Path, options: argparse.Namespace) -> Work:
         if options.only:
             only(work)
         return work
-    what = "No alive processes matching '%s'." % wanted.text
+    what = _nobody(wanted, options.tag)
     process_of = [one for one in found.living if one.pid == wanted.pid]
     if process_of:
         running = ", ".join(map(str, numbers(process_of[0])))
@@ -46,6 +46,14 @@ def meant(folder: Path, options: argparse.Namespace) -> Work:
     elif wanted.pid in found.gone:
         what += " PID %d: %s." % (wanted.pid or 0, found.gone[wanted.pid or 0].why)
     raise Trouble(answers.NO_LOOP, "no-loop", what, "ipc list")
+
+
+def _nobody(wanted: Target, tag: Optional[str]) -> str:
+    """That nothing is meant: for what loopmonitor's command takes too in its words, which programs read."""
+    if tag is None:
+        return "No alive processes matching '%s'." % wanted.text
+    which = "No loop" if wanted.text == "all" else "No loop matching '%s'" % wanted.text
+    return "%s of the run with the tag %s runs here." % (which, tag)
 
 
 def past(folder: Path, options: argparse.Namespace) -> Optional[Answer]:
@@ -103,9 +111,12 @@ def _by_kind(work: Work, loops: Sequence[Chosen], arguments: str = "") -> List[A
     """Ours and others, each side by side among themselves."""
     mine, others = _split(loops)
     verb, wait_s = work.options.verb, work.options.wait
-    found = ours.asked(work.folder, mine, verb, arguments, wait_s) if mine else []
+    held = [loop for loop in mine if verb in outside.SEEN and outside.is_paused(loop)]
+    found = [outside.paused(work.folder, loop, verb) for loop in held]
+    mine = [loop for loop in mine if loop not in held]
+    found += ours.asked(work.folder, mine, verb, arguments, wait_s) if mine else []
     if verb == "peek":
-        return found + [foreign.peeked(work.folder, loop) for loop in others]
+        return found + [outside.peeked(work.folder, loop) for loop in others]
     if verb == "plot":
         return found + [foreign.plotted(work.folder, loop, work.options.last) for loop in others]
     return found + (foreign.asked(work.folder, others, verb, arguments, wait_s) if others else [])
@@ -117,6 +128,8 @@ def _leaving(work: Work) -> List[Answer]:
         return _by_kind(work, work.loops)
     parts = together.parted(verb, work.loops, work.found.living)
     found = list(parts.refused)
+    if parts.groups:
+        clean.forgotten(work.folder, work.found.living)  # a new vote is made now
     for group in parts.groups:
         found += together.left(work.folder, group, verb, wait_s)
     return found + (_by_kind(work, parts.single) if parts.single else [])

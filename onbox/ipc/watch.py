@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, NamedTuple, Optional
 
 from onbox.ipc import answers, ended, known, ours, process
 from onbox.ipc.answers import Answer
+from onbox.ipc.around import ReaderGone
 from onbox.ipc.condition import Condition
 from onbox.ipc.shown import shown, value_text
 from onbox.ipc.target import Chosen, answer
@@ -20,10 +21,6 @@ _SLICE_S = 0.5  # between two looks at the process where the kernel does not tel
 _RECORD_WITHIN_S = 1.0  # a loop that has left its card may still be writing its end record
 _ASK_S = 2.0
 _ALERT_S = 5.0
-
-
-class ReaderGone(Exception):  # noqa: N818 - reads as what happened
-    """Nobody reads what we would say, or who started us has closed our standard input."""
 
 
 class Watch(NamedTuple):

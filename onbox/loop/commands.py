@@ -7,7 +7,8 @@ from typing import Any, Callable, Dict, Optional
 from onbox.loop import looks
 from onbox.loop.answers import REFUSED, Asker, Plain
 from onbox.loop.history import newest
-from onbox.loop.running import BROKEN, CONTINUED, Held, Loop
+from onbox.loop.ranks import Held
+from onbox.loop.running import BROKEN, CONTINUED, Loop
 from onbox.wire.literal import literal
 from onbox.wire.words import peek_block
 

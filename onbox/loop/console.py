@@ -13,19 +13,26 @@ _WAITING = 16384  # what the stream may hold back already: its own buffer, twice
 _GETPIPE_SZ = 1032  # linux/fcntl.h F_GETPIPE_SZ; Python names it from 3.10 on
 
 
-def say(text: str, faults: Faults) -> None:
-    """Nothing comes back: the lines of `text` stand on standard output, or are dropped and counted."""
+def say(text: str, faults: Faults) -> bool:
+    """Whether the lines of `text` stand on standard output; else they are dropped and counted."""
     try:
         stream = sys.stdout
-        if stream is None or not _has_room(_descriptor(stream), len(text) * 4):
+        if not takes(stream, len(text) * 4):
             faults.note("standard output takes nothing now")
-            return
+            return False
         encoding = getattr(stream, "encoding", None) or "ascii"
         # One call for all of it: what the program prints at the same time comes before or behind.
         stream.write((text + "\n").encode(encoding, "replace").decode(encoding))
         stream.flush()
     except Exception as error:  # noqa: BLE001 - the stream may be anything
         faults.note(error)
+        return False
+    return True
+
+
+def takes(stream: object, length: int) -> bool:
+    """Whether `stream` takes so many bytes now. Raises what a closed or foreign stream raises."""
+    return stream is not None and _has_room(_descriptor(stream), length)
 
 
 def _descriptor(stream: object) -> Optional[int]:
@@ -52,4 +59,5 @@ def _has_room(descriptor: Optional[int], length: int) -> bool:
     except OSError:  # not a pipe
         return True
     held = struct.unpack("i", fcntl.ioctl(descriptor, termios.FIONREAD, b"\0\0\0\0"))[0]
-    return bool(size - held >= length + _WAITING)
+    # A pipe of one page, as a user of many pipes gets it, is never so large: empty is all that it can be.
+    return bool(size - held >= length + _WAITING or (not held and length <= size))

@@ -38,6 +38,7 @@ def record(loop: Loop, card: Card) -> Dict[str, Any]:
         "ended": loop.how,
         "exception": loop.exception,
         "exit_code": loop.exit_code,
+        "saved": None if loop.parting is None else loop.parting.facts.get("saved"),
         "started_at": loop.started_at,
         "ended_at": loop.ended_at,
         "state": loop.state(),

@@ -41,6 +41,7 @@ def _at_exit() -> None:
     if _here is not None:
         try:
             _here.leave()
+            signals.at_exit()
         except Exception as error:  # noqa: BLE001 - the program's exit status is its own
             _here.faults.note(error)
 

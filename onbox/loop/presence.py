@@ -24,7 +24,7 @@ class Presence:
         self.folder, self._pid = folder, pid
         self._card = _card(pid, outermost, why)
         self._registered = 0
-        self._wrote: Tuple[int, int] = (outermost.n, outermost.index)
+        self._wrote: Tuple[int, int] = (outermost.n, outermost.iteration())
         self._durable_at = 0.0
 
     def describe(self, loops: List[Loop]) -> None:
@@ -38,10 +38,11 @@ class Presence:
 
     def write_state(self, loop: Loop) -> None:
         """Nothing comes back: the state is there, if enough iterations were finished since the last."""
-        n, index = self._wrote
-        if n == loop.n and loop.index - index < (loop.state_every if index >= loop.initial else 1):
+        n, wrote = self._wrote
+        now = loop.iteration()
+        if n == loop.n and now - wrote < (loop.state_every if wrote > loop.initial else 1):
             return
-        self._wrote = (loop.n, loop.index)
+        self._wrote = (loop.n, now)
         place.write_whole(place.state(self.folder, self._pid), dumped(loop.state(), indent=2))
 
     def record(self, loop: Loop, *, durably: bool) -> None:

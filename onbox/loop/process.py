@@ -11,7 +11,7 @@ from onbox.loop.answers import REFUSED, Plain, Question
 from onbox.loop.faults import Faults
 from onbox.loop.listener import Listener
 from onbox.loop.presence import Presence
-from onbox.loop.running import NEVER, Loop
+from onbox.loop.running import Loop
 from onbox.wire import folder as place
 
 _STATE_S = 0.25
@@ -123,7 +123,7 @@ class Process:
         """Nothing comes back: in a child, nothing of its parent is touched any more."""
         self._lock = threading.RLock()
         for loop in self._loops.values():
-            loop.stop_at, loop.stopping = NEVER, False
+            loop.forked()
         self._loops = {}
         self._left.clear()
         if self._listener is not None:
@@ -165,11 +165,12 @@ class Process:
             self.faults.note(error)
             return
         place.gone(place.state(folder, self.pid))
-        if signals.installed():
-            fifo = place.fifo(folder, self.pid)
-        else:
-            why = "SIGUSR1 would end the program: a loop in a thread, and the signal cannot be ignored"
+        danger = signals.installed()
+        if danger:
+            why = "SIGUSR1 would end the program: " + danger
             self.faults.note(why)
+        else:
+            fifo = place.fifo(folder, self.pid)
         before = self.faults.count
         self._listener = Listener(fifo, self.take, self.tick, self.faults)
         if self.faults.count > before:
@@ -228,12 +229,12 @@ class Process:
         before, since = self._seen, max(1e-3, now - self._seen_at)
         moved, main = False, threading.main_thread().ident
         for loop in self._living():
-            turns = loop.index - before.get(loop.n, loop.initial - 1)
+            turns = loop.iteration() - before.get(loop.n, loop.initial)
             loop.pace(turns / since)
             moved = moved or turns > 0
             if turns and loop.thread == main and self._listener is not None:
                 self._listener.credits.moved()
-        self._seen, self._seen_at = {loop.n: loop.index for loop in self._living()}, now
+        self._seen, self._seen_at = {loop.n: loop.iteration() for loop in self._living()}, now
         return moved
 
     def _record(self, *, durably: bool) -> None:

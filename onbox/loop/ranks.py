@@ -14,6 +14,14 @@ _AGAIN_S = 0.005
 _WORD = 16
 
 
+class Held(NamedTuple):
+    """To leave when `at` iterations are finished, if the ranks agree on it by then."""
+
+    at: int
+    ballot: str
+    how: str
+
+
 class Group(NamedTuple):
     """Which one of how many, in what; all None for a process on its own."""
 

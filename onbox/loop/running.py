@@ -6,36 +6,31 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, Deque, Dict, NamedTuple, Optional
+from typing import Any, Callable, Deque, Dict, Optional
 
 from onbox.loop import ranks
 from onbox.loop.answers import REFUSED, Asker
 from onbox.loop.faults import Faults
 from onbox.loop.history import KEYS, Series
+from onbox.loop.pace import Pace, gap
 from onbox.loop.saves import Saved, snapshot, tell
+from onbox.loop.stretch import Stretch
 from onbox.wire.state import document, plain
 
 NEVER = sys.maxsize
 _AT_ONCE = -1
-_FIRST = 64  # iterations after which the rate is known well enough
 _KEYS = 1000  # in a state
-_GAPS = ((20_000, 13), (60_000, 101), (200_000, 499))  # iterations a second, and from which on
 CONTINUED, BROKEN, FINISHED = "continued", "broken", "finished"
 _PATIENCE_S = 0.2  # of the loop itself with an asker that does not read
 
 Save = Callable[[Dict[str, Any]], object]
 
 
-class Held(NamedTuple):
-    """To leave when `at` iterations are finished, if the ranks agree on it by then."""
-
-    at: int
-    ballot: str
-    how: str
-
-
 class Loop:
-    """What is known of one loop. `index` is the newest finished one; behind `stop_at` something is due."""
+    """What is known of one loop. `index` was finished when it last looked up; at `stop_at` something is due.
+
+    Over a range it looks up where a stretch ends, else after each turn. `stop` is the end of its range.
+    """
 
     __slots__ = (
         "break_code",
@@ -45,7 +40,6 @@ class Loop:
         "exit_code",
         "faults",
         "folder",
-        "gap",
         "group",
         "held",
         "how",
@@ -56,6 +50,7 @@ class Loop:
         "leaver",
         "lock",
         "n",
+        "paced",
         "parent",
         "parting",
         "requests",
@@ -65,8 +60,10 @@ class Loop:
         "started",
         "started_at",
         "state_every",
+        "stop",
         "stop_at",
         "stopping",
+        "stretch",
         "thread",
         "total",
         "tracked",
@@ -86,15 +83,17 @@ class Loop:
         self.n = 0
         self.index = initial - 1
         self.stop_at = initial
+        self.stop: Optional[int] = None
+        self.stretch = Stretch(initial, initial)
         self.stopping = False
-        self.sample_at, self.gap = initial, 1
+        self.sample_at, self.paced = initial, Pace()
         self.tracked: Dict[str, Any] = {}
         self.series: Dict[str, Series] = {}
         self.injected: Dict[str, Any] = {}
         self.parent: Optional[Loop] = None
         self.thread = 0
         self.requests: Deque[Asker] = collections.deque()
-        self.held: Optional[Held] = None
+        self.held: Optional[ranks.Held] = None
         self.leaver: Optional[Asker] = None
         self.lock = threading.Lock()
         self.folder: Optional[Path] = None
@@ -110,7 +109,8 @@ class Loop:
 
     def iteration(self) -> int:
         """How many iterations are finished, those before `initial` too."""
-        return self.index + 1
+        stretch = self.stretch  # before the index, which is stored before a new one lies here
+        return max(stretch.finished(), self.index + 1)
 
     def begun(self) -> None:
         """Nothing comes back: the clock runs."""
@@ -120,13 +120,13 @@ class Loop:
     def turning(self) -> None:
         """Nothing comes back: what was needed to begin does not count as the loop's own time."""
         self.started = time.monotonic()
+        self.paced.started()
 
     def sample(self) -> None:
         """Nothing comes back: what was tracked since the last time is in the history. For its own thread."""
         index = self.index
-        self.sample_at = index + self.gap
-        if index - self.initial == _FIRST:
-            self.pace(_FIRST / max(1e-6, time.monotonic() - self.started))
+        self.paced.counted(index - self.initial)
+        self.sample_at = index + self.paced.gap
         series = self.series
         for key, value in self.tracked.items():
             one = series.get(key)
@@ -138,16 +138,12 @@ class Loop:
                 one.take(index + 1, value)
 
     def pace(self, rate: float) -> None:
-        """Nothing comes back: of so many iterations a second not more are sampled than a plot can show.
-
-        Never a round number: what is tracked every hundredth time must not fall between for ever.
-        """
-        fast = [gap for least, gap in _GAPS if rate >= least]
-        before, self.gap = self.gap, fast[-1] if fast else 1
-        if self.gap < before:
+        """Nothing comes back: so many iterations a second were seen from beside."""
+        before, self.paced.gap = self.paced.gap, gap(rate)
+        if self.paced.gap < before:
             with self.lock:
-                self.sample_at = self.index + 1
-                self._again()
+                self.sample_at = self.iteration()
+                self._look_up()
 
     def state(self) -> Dict[str, Any]:
         """The state as 0.1.x writes it, now. Nothing of the loop is held up by it."""
@@ -168,15 +164,16 @@ class Loop:
         with self.lock:
             self.requests.append(asker)
             self.stopping = self.stopping or asker.verb in {"continue", "break"}
-            self.stop_at = _AT_ONCE
+            self._look_up()
 
-    def hold(self, held: Held) -> bool:
+    def hold(self, held: ranks.Held) -> bool:
         """Whether the loop will stand at that iteration: not when it may have passed it already."""
         with self.lock:
             self.held = held
-            self._again()
-            # The loop stores its index, then looks at stop_at: one of us sees the other.
-            if self.index < held.at - 1:
+            self._look_up()
+            # Over a range it is cut by now. Else the loop stores its index, then looks at stop_at: one of
+            # us sees the other.
+            if self.iteration() < held.at:
                 return True
             self.held = None
             self._again()
@@ -194,7 +191,7 @@ class Loop:
                 asker = self.requests.popleft() if self.requests else None
                 held = self.held
                 if asker is None and (held is None or self.iteration() < held.at):
-                    self._again()
+                    self._onward()
                     return ""
             if asker is None and held is not None:
                 if self._agreed(held):
@@ -204,6 +201,13 @@ class Loop:
                 self.tell_saved(asker)
             elif asker is not None:
                 return self._left(CONTINUED if asker.verb == "continue" else BROKEN, asker)
+
+    def forked(self) -> None:
+        """Nothing comes back: in a child it goes on to its end and looks up for nobody."""
+        self.lock = threading.Lock()
+        self.requests.clear()
+        self.held, self.stopping = None, False
+        self.stop_at = self.sample_at = NEVER
 
     def end(self, how: str, exception: Optional[BaseException] = None) -> None:
         """Nothing comes back: from here on the loop does not change."""
@@ -266,7 +270,7 @@ class Loop:
             self.parting = self.saved("break")
         return how
 
-    def _agreed(self, held: Held) -> bool:
+    def _agreed(self, held: ranks.Held) -> bool:
         """Whether the ranks leave here; if not, the loop goes on as if nothing had been asked."""
         word = ranks.VOID
         try:
@@ -281,3 +285,13 @@ class Loop:
     def _again(self) -> None:
         held_at = NEVER if self.held is None else self.held.at - 1
         self.stop_at = _AT_ONCE if self.requests else min(held_at, self.sample_at)
+
+    def _look_up(self) -> None:
+        self._again()
+        self.stretch.cut()
+
+    def _onward(self) -> None:
+        self._again()
+        if self.stop is not None:
+            first = self.index + 1
+            self.stretch = Stretch(first, min(max(first, self.stop_at) + 1, self.stop))

@@ -16,6 +16,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Callable, Deque, Optional
 
+from onbox.loop import dispositions
+
 _SIGNAL = signal.SIGUSR1
 _LEFT_OVER_S = 1.0
 _LATE_S = 0.05
@@ -49,18 +51,27 @@ def _on_signal(number: int, frame: Optional[FrameType]) -> None:
         _earlier(number, frame)
 
 
-def installed() -> bool:
-    """Whether the signal cannot kill any more. Off the main thread it is ignored where nobody takes it."""
+def installed() -> str:
+    """Why the signal can still kill, empty when it cannot.
+
+    Off the main thread it is ignored where nobody takes it. What C code
+    put there gets every signal as before: the FIFO is read without one.
+    """
     global _earlier  # noqa: PLW0603 - there is one disposition in a process
-    if threading.current_thread() is not threading.main_thread():
-        return _taken() or _ignored()
     now = signal.getsignal(_SIGNAL)
-    if now is None:  # put there by C code, which gets every signal as before; the FIFO is read without one
-        return True
-    if now is not _on_signal and now is not _NOBODY:
+    if dispositions.passed_on_to_default(_SIGNAL, now):
+        return "faulthandler passes it on to the default (chain=True, registered before the loop)"
+    if threading.current_thread() is not threading.main_thread():
+        return "" if _taken() or _ignored() else "a loop in a thread, and the signal cannot be ignored"
+    if (
+        now is not None
+        and now is not _on_signal
+        and now is not _NOBODY
+        and not dispositions.of_c(_SIGNAL, now)
+    ):
         _earlier = now
         signal.signal(_SIGNAL, _on_signal if callable(now) else _NOBODY)
-    return True
+    return ""
 
 
 def heard_by(wake: Optional[Callable[[], None]]) -> None:
@@ -79,7 +90,7 @@ def put_back(still: "Credits") -> None:
     now = signal.getsignal(_SIGNAL)
     if now is _NOBODY and _earlier is signal.SIG_IGN:
         signal.signal(_SIGNAL, signal.SIG_IGN)
-    if now is not _on_signal:
+    if now is not _on_signal or dispositions.of_c(_SIGNAL, now):  # faulthandler, registered inside the loop
         return
     deadline = time.monotonic() + _LATE_S
     while still.open() and time.monotonic() < deadline:
@@ -87,6 +98,12 @@ def put_back(still: "Credits") -> None:
         still.settle(len(_arrived))
     _arrived.clear()
     signal.signal(_SIGNAL, _earlier)
+
+
+def at_exit() -> None:
+    """Nothing comes back: the end of the interpreter puts no default there that a late signal would find."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(_SIGNAL) is _NOBODY:
+        signal.signal(_SIGNAL, signal.SIG_IGN)
 
 
 def forked() -> None:

@@ -8,6 +8,7 @@ from typing import Any, Callable, Generator, Iterable, Iterator, Optional, Type,
 from onbox.loop import ends, ranks
 from onbox.loop.here import here
 from onbox.loop.running import BROKEN, FINISHED, Loop, Save
+from onbox.loop.stretch import Stretch
 
 EXIT_BROKEN = 88
 _held = getattr(sys, "getrefcount", None)
@@ -97,12 +98,15 @@ class ipc_range:  # noqa: N801 - stands where range() stood
         self._save, self._code, self._initial = save, break_code, initial
 
     def __iter__(self) -> Iterator[IPCStep]:
-        source = self._source
-        loop = Loop(self._label, self._total, self._initial, self._every, self._save, self._code)
-        life = _Life(loop, self._group)
+        source, life = self._source, self._life()
         if isinstance(source, range) and source.start == self._initial and source.step == 1:
-            return _counted(life, loop, source)
-        return _carried(life, loop, source)
+            return _counted(life, life.loop, source)
+        return _carried(life, life.loop, source)
+
+    def _life(self) -> "_Life":
+        """One run through the source, to be entered by the generator that gives its items."""
+        loop = Loop(self._label, self._total, self._initial, self._every, self._save, self._code)
+        return _Life(loop, self._group)
 
 
 def _counted(life: "_Life", loop: Loop, source: range) -> Generator[IPCStep, None, None]:
@@ -114,16 +118,21 @@ def _counted(life: "_Life", loop: Loop, source: range) -> Generator[IPCStep, Non
         held = _held or _one
         step, other = IPCStep(0, loop), IPCStep(0, loop)
         free = held(step) if _held else 0
-        for index in source:
-            step, other = other, step
-            if held(step) > free:
-                step = IPCStep(index, loop)
-            else:
-                step.index = index
-            yield step
+        index, last = loop.index, source.stop - 1
+        loop.stop = source.stop
+        stretch = Stretch(source.start, source.start + 1)  # the first turn is taken whatever is asked
+        while index < last:
+            for index in stretch.turns:
+                step, other = other, step
+                if held(step) > free:
+                    step = IPCStep(index, loop)
+                else:
+                    step.index = index
+                yield step
             loop.index = index
-            if index >= loop.stop_at and life.left():
+            if life.left():
                 break
+            stretch = loop.stretch
         else:
             life.how = FINISHED
     life.over()
@@ -149,21 +158,21 @@ class _Life:
 
     def __init__(self, loop: Loop, group: Any) -> None:
         self.how = ends.LEFT
-        self._loop, self._group, self._process = loop, group, here()
+        self.loop, self._group, self._process = loop, group, here()
 
     def __enter__(self) -> None:
         self._process = here()
         try:
-            self._loop.begun()
-            self._loop.group = ranks.group(*self._group)
-            self._process.begin(self._loop)
-            self._loop.turning()
+            self.loop.begun()
+            self.loop.group = ranks.group(*self._group)
+            self._process.begin(self.loop)
+            self.loop.turning()
         except Exception as error:  # noqa: BLE001 - a loop that cannot be steered is still a loop
             self._process.faults.note(error)
 
     def left(self) -> bool:
         """Whether somebody asked for the end, and this is where it is."""
-        how = self._loop.boundary()
+        how = self.loop.boundary()
         self.how = how or self.how
         return bool(how)
 
@@ -183,14 +192,14 @@ class _Life:
                 error = None
             elif kind is not None:
                 self.how = ends.SIGNAL if issubclass(kind, KeyboardInterrupt) else ends.EXCEPTION
-            self._process.end(self._loop, self.how, error, where)
+            self._process.end(self.loop, self.how, error, where)
         except Exception as failed:  # noqa: BLE001 - as at the beginning
             self._process.faults.note(failed)
 
     def over(self) -> None:
         """Nothing comes back. Raises SystemExit behind the last iteration of a loop that was broken off."""
         if self.how == BROKEN:
-            raise SystemExit(self._loop.break_code)
+            raise SystemExit(self.loop.break_code)
 
 
 def _length(source: Any, initial: int) -> Optional[int]:

@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import time
 from pathlib import Path
@@ -84,6 +83,8 @@ def _current(folder: Path) -> Dict[str, Any]:
         return loaded(content)
     except ValueError:
         if content.strip():
+            import hashlib  # noqa: PLC0415 - brings a whole library, for what hardly ever happens
+
             name = "registry.unreadable-%s.json" % hashlib.sha256(content).hexdigest()[:12]
             place.write_whole(folder / name, content)
         return {}

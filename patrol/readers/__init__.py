@@ -8,6 +8,7 @@ from fleet.model.run import Run
 from fleet.text.frame import Section
 from patrol.readers import section as sectioned
 from patrol.readers.artifacts import read_artifacts
+from patrol.readers.broken import read_broken
 from patrol.readers.disk import read_disks
 from patrol.readers.gpu import read_gpus
 from patrol.readers.log import read_log
@@ -16,6 +17,7 @@ from patrol.readers.machine import read_boot_id, read_box_id, read_clock, read_m
 from patrol.readers.memory import read_memory
 from patrol.readers.processes import read_alive, read_locks
 from patrol.readers.records import read_attempt, read_end, read_exists, read_markers, read_stopping
+from patrol.readers.usage import read_usage
 
 
 def read_probe(sections: Sequence[Section], runs: Sequence[Run], *, at: float, took_s: float) -> Reachable:
@@ -41,15 +43,19 @@ def read_probe(sections: Sequence[Section], runs: Sequence[Run], *, at: float, t
 
 def _run(answer: sectioned.Answer, run: Run, loops: Reading[tuple[Loop, ...]]) -> RunFacts:
     name, at = run.run_id, answer.at
+    alive = read_alive(answer.get("alive", name), at)
+    attempt = read_attempt(answer.get("attempt", name), run.nonce, at)
     return RunFacts(
         exists=read_exists(answer.get("exists", name), at),
-        attempt=read_attempt(answer.get("attempt", name), run.nonce, at),
+        attempt=attempt,
         end=read_end(answer.get("end", name), run.nonce, at),
         markers=read_markers(answer.get("markers", name), answer.all("marker", name), run.nonce, at),
         locks=read_locks(answer.get("locks", name), at),
-        alive=read_alive(answer.get("alive", name), at),
+        alive=alive,
         log=read_log(answer.get("log", name), at),
         artifacts=read_artifacts(answer.all("artifact", name), len(run.spec.artifacts), at),
         stopping=read_stopping(answer.get("stopping", name), run.nonce, at),
-        loops=loops_of(loops, run.tag),
+        loops=loops_of(loops, run.tag, alive),
+        broken=read_broken(answer.get("broken", name), run.tag, at),
+        usage=read_usage(answer.get("usage", name), run, attempt, at),
     )

@@ -40,7 +40,7 @@ by_command() {                    # $R/checkpoint.sh, in the run's folder of wor
 the_job() {                       # job = the stage's own process: below the shell that runs its file where there is one
   job='' c_shell=none
   for c_pid in $left; do
-    case $(tr '\000' ' ' 2>/dev/null <"/proc/$c_pid/cmdline") in *" supervise "*) ;; *"/runs/$run/stages/"*) c_shell=$c_pid ;; esac
+    case $(tr '\000' ' ' 2>/dev/null <"/proc/$c_pid/cmdline") in *" supervise "* | *" watched "*) ;; *"/runs/$run/stages/"*) c_shell=$c_pid ;; esac
     [ "$c_shell" = none ] || break
   done
   for c_pid in $left; do [ "$(parent "$c_pid")" != "$c_shell" ] || { job=$c_pid; break; }; done
@@ -53,7 +53,7 @@ by_signal() {
   case $1 in HUP) c_bit=0 ;; INT) c_bit=1 ;; USR1) c_bit=9 ;; USR2) c_bit=11 ;; *) outcome failed 'no such signal'; return ;; esac
   c_was=$(marks) c_sent=''
   for c_pid in $left; do          # one that does not listen would only die of it: the shell around a trainer, say
-    case $(tr '\000' ' ' 2>/dev/null <"/proc/$c_pid/cmdline") in *" supervise "*"/$run/.result -- "*) continue ;; esac
+    case $(tr '\000' ' ' 2>/dev/null <"/proc/$c_pid/cmdline") in *" supervise "*"/$run/.result -- "* | *" watched "*"/$run/.result "*) continue ;; esac
     c_mask=$(sed -n 's/^SigCgt:[[:space:]]*//p' "/proc/$c_pid/status" 2>/dev/null)
     c_mask=${c_mask#"${c_mask%????????}"}
     case $c_mask in '' | *[!0-9a-fA-F]*) continue ;; esac

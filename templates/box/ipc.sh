@@ -24,7 +24,7 @@ while [ -n "$in_words" ]; do
   set -- "$@" "${word%x}"
 done
 LC_ALL=$lc_was; [ -n "$lc_was" ] || unset LC_ALL
-out=$("$python" -I "$tool" "$@" </dev/null)
+out=$("$python" -I -S "$tool" "$@" </dev/null)
 rc=$?
 LC_ALL=C; export LC_ALL
 section answer - "$rc" "$out"

@@ -62,7 +62,7 @@ fi
 for python in python3 python3.13 python3.12 python3.11 python3.10 python3.9 python3.8 python; do
   command -v "$python" >/dev/null 2>&1 || continue
   "$python" -I -S -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null || continue
-  exec "$python" -I "$tool" ipc "$@"
+  exec "$python" -I -S "$tool" ipc "$@"
 done
 echo 'ipc: there is no Python 3.8 or newer' >&2
 exit 2

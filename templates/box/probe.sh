@@ -4,8 +4,8 @@
 #   frame TOKEN | state DIR|- | wait RUN_ID HOLD_S | gpu 1|0 | disk PATH | run RUN_ID LOG_ID|- OFFSET MAX | artifact RUN_ID GLOB | end
 # Sections of the box: boot_id, machine_id, box, disk and inodes (first line the path that was asked for, `-` for the
 # state folder), memory, gpu, loops (where there is a folder for them), clock. Of a run: exists, locks, plan, attempt,
-# end, stopping, markers (how many), marker (first line its name), alive, log (first line
-# `DEVICE:INODE SIZE MTIME START`), artifact (one a glob).
+# end, broken (loops of a failed stage that somebody broke off), stopping, usage (where a stage is watched), markers
+# (how many), marker (first line its name), alive, log (first line `DEVICE:INODE SIZE MTIME START`), artifact (one a glob).
 # Status: 0 read, 2 not there, 3 not a plain file, 27 no room left in the answer, 124 its time ran out, else the tool's.
 m_most=240000                     # bytes of all contents: what a host takes is 256 KiB, heads of sections included
 m_record=4096
@@ -112,7 +112,11 @@ see_locks() {                     # before all else: whoever holds them writes i
 see_records() {
   tell exists "$run" 0 yes
   tell_file plan "$run" "$dir/plan"
-  for record in attempt end stopping; do tell_file "$record" "$run" "$dir/$record"; done
+  for record in attempt end stopping; do
+    tell_file "$record" "$run" "$dir/$record"
+    case $record:$planned:$nl$out$nl in end:0:*"${nl}state=failed$nl"*"${nl}why=exit$nl"*) tell_broken ;; esac
+  done
+  tell_usage
   count=0
   if [ -L "$dir/markers" ] || { [ -e "$dir/markers" ] && [ ! -d "$dir/markers" ]; }; then
     tell markers "$run" 3 ''
@@ -124,6 +128,14 @@ see_records() {
     [ "$count" -gt "$m_marks" ] || tell_file marker "$run" "$file" "${file##*/}"
   done
   tell markers "$run" 0 "$count"
+}
+tell_usage() {                    # what its newest watched stage used; after the end record, which is written later
+  [ -d "$dir/usage" ] && [ ! -L "$dir/usage" ] || return 0
+  newest=''
+  for file in "$dir"/usage/[0-9][0-9]-*.json; do
+    [ -f "$file" ] && [ ! -L "$file" ] && [ ! "$newest" -nt "$file" ] && newest=$file
+  done
+  if [ -n "$newest" ]; then tell_file usage "$run" "$newest"; else tell usage "$run" 2 ''; fi
 }
 see_alive() {                     # and once more the locks of a run that has living processes but had no chain
   was=$nl$locks; was=${was#*"$nl$run "}; was=${was%%"$nl"*}
@@ -174,35 +186,82 @@ see_artifacts() {
     tell artifact "$run" "$rc" "$out"
   done
 }
-# Loops that can be asked (docs/steering.md): the cards of living processes, the newest first, as long as there is room.
-# Of each: `PID START STATE MTIME CARD_BYTES STATE_BYTES`, then its card and the beginning of its state file.
-m_loops='[ ! -L "$1/onbox" ] && cd "$1/onbox" && [ -O . ] && [ -O .. ] && set -f || exit 3
-[ -z "$(find . .. -prune \( -perm -020 -o -perm -002 \))" ] || exit 3
-left=$2 count=0
-for name in $(ls -t 2>/dev/null | head -n 400); do
-  pid=${name%.json} state= mtime=0
-  case $name in *.json) ;; *) continue ;; esac
-  case $pid in "" | *[!0-9]* | ??????????*) continue ;; esac
-  [ -f "$name" ] && [ ! -L "$name" ] && [ -O "$name" ] || continue
-  { IFS= read -r stat <"/proc/$pid/stat"; } 2>/dev/null || continue
+# What of steering is ours alone, as docs/steering.md asks: else nothing in it is believed.
+m_ours='cd "$1" && [ -O . ] && set -f || exit 3
+for inside in onbox onbox/ended; do
+  if [ -L "$inside" ]; then exit 3; elif [ -e "$inside" ]; then [ -d "$inside" ] && [ -O "$inside" ] || exit 3; fi
+done
+[ -z "$(find . onbox onbox/ended -prune \( -perm -020 -o -perm -002 \) 2>/dev/null)" ] || exit 3
+mine() { [ -f "$1" ] && [ ! -L "$1" ] && [ -O "$1" ]; }
+'
+# Loops of living processes, the newest first, as long as there is room: those with a card, then those that only the
+# registry names, as loopmonitor's own. Of each `PID START STATE MTIME AGE CARD_BYTES STATE_BYTES ENTRY_BYTES`, then its
+# card, the beginning of its state file, and its lines of the registry where the card is not this very process's. AGE is
+# the process's in seconds, by the start time of the shell that looks: /proc/uptime may be a container's, START is the kernel's.
+m_loops='left=$2 count=0 seen=" " registry= tries=3
+show() {
+  case $seen in *" $1 "*) return 0 ;; esac
+  seen="$seen$1 " pid=$1 card= state= entry= mtime=0 tries=3
+  { IFS= read -r stat <"/proc/$pid/stat"; } 2>/dev/null || return 0
   set -- ${stat##*) }
-  case $1:${20:-} in [ZX]:* | *:) continue ;; esac
-  card=$(head -c 8192 "$name"; echo x) file=../$pid.state.json
-  if [ -f "$file" ] && [ ! -L "$file" ] && [ -O "$file" ]; then
-    mtime=$(stat -c %Y "$file") state=$(head -c 4096 "$file"; echo x)
-  fi
-  card=${card%x} state=${state%x} count=$((count + 1))
-  left=$((left - ${#card} - ${#state} - 80))
-  [ "$left" -ge 0 ] && [ "$count" -le 32 ] || break
-  printf "%s\n%s\n%s\n" "$pid ${20} $1 ${mtime:-0} ${#card} ${#state}" "$card" "$state"
-done 2>/dev/null
+  case $1:${20:-} in [ZX]:* | *:) return 0 ;; esac
+  if mine "onbox/$pid.json"; then card=$(head -c 8192 "onbox/$pid.json"; echo x); fi
+  card=${card%x}
+  case $card in
+    *"\"start_ticks\": ${20},"*) ;;
+    *) entry=$(printf "%s\n" "$registry" | sed -n "/^  \"$pid\": {\$/,/^  }/p" | head -c 4096) ;;
+  esac
+  [ -n "$card$entry" ] || return 0
+  while [ "$tries" -gt 0 ] && mine "$pid.state.json"; do
+    mtime=$(stat -c %Y "$pid.state.json") state=$(head -c 4096 "$pid.state.json"; echo x)
+    state=${state%x} tries=$((tries - 1))
+    case ${#state}:$state in 4096:* | *\} | *\}?) break ;; esac
+  done
+  count=$((count + 1)) left=$((left - ${#card} - ${#state} - ${#entry} - 100))
+  [ "$left" -ge 0 ] && [ "$count" -le 32 ] || exit 0
+  printf "%s\n%s\n%s\n%s\n" "$pid ${20} $1 ${mtime:-0} $(((now - ${20}) / 100)) ${#card} ${#state} ${#entry}" \
+    "$card" "$state" "$entry"
+}
+IFS= read -r stat <"/proc/$$/stat"; set -- ${stat##*) }; now=${20}
+while [ "$tries" -gt 0 ] && mine registry.json; do
+  registry=$(tail -c 262144 registry.json) tries=$((tries - 1))
+  case $registry in *\}) break ;; esac
+done
+for name in $(ls -t onbox | head -n 400); do
+  case $name in *[!0-9]*.json | .json | ??????????*.json) ;; *.json) show "${name%.json}" ;; esac
+done
+for name in $(printf "%s\n" "$registry" | sed -n "s/^  \"\([0-9]\{1,9\}\)\": {\$/\1/p" | tail -n 400 | sed "1!G;h;\$!d"); do
+  show "$name"
+done
 exit 0'
-tell_loops() {                    # a box on which no loop of ours ever ran pays for one look at a folder
-  folder=${LOOPCTL_DIR:-$HOME/.ipc}
-  [ -d "$folder/onbox" ] || return 0
-  { content=$(bounded 5 sh -c "$m_loops" sh "$folder" $((m_most - ${#body} - 4096)); printf '\n%s' $?); } 2>/dev/null
-  rc=${content##*"$nl"}
-  tell loops - "$rc" "${content%"$nl"*}"
+# The end records of loops that somebody broke off, of the stages of one tag, the newest four. Of each a line with its
+# beginning and one with its end: what a loop tracked may stand between them.
+m_broken='cd onbox/ended || exit 2
+tag=$2
+set --
+for name in $(ls -t | head -n 64); do
+  case $name in -* | *[!0-9a-zA-Z.-]*) ;; *.json) if mine "$name"; then set -- "$@" "$name"; fi ;; esac
+done
+[ $# -gt 0 ] || exit 0
+for name in $(grep -l -e "\"tag\": \"$tag/.*\"ended\": \"broken\"" "$@" | head -n 4); do
+  head -c 3072 "$name" | tr -d "\n"; echo
+  tail -c 1024 "$name" | tr -d "\n"; echo
+done
+exit 0'
+steering() {                      # steering SCRIPT ARGUMENT: content = what it printed in the folder of steering, rc = its status
+  { content=$(bounded 5 sh -c "$m_ours$1" sh "$folder" "$2" 2>/dev/null; printf '\n%s' $?); } 2>/dev/null
+  rc=${content##*"$nl"} content=${content%"$nl"*}
+}
+folder=${LOOPCTL_DIR:-$HOME/.ipc}
+tell_loops() {                    # a box on which no loop ever ran pays for one look at a folder
+  [ -d "$folder/onbox" ] || [ -e "$folder/registry.json" ] || return 0
+  steering "$m_loops" $((m_most - ${#body} - 4096))
+  tell loops - "$rc" "$content"
+}
+tell_broken() {
+  [ -d "$folder/onbox/ended" ] || return 0
+  steering "$m_broken" "$p_tag"
+  tell broken "$run" "$rc" "$content"
 }
 visit() {
   plain_file "$dir/visited" && (umask 077; date +%s >"$dir/visited") 2>/dev/null

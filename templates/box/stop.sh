@@ -64,7 +64,7 @@ signal() {                        # signal SIG PID...: each process gets each si
     case $told in *" $pid/$b/$sig "*) continue ;; esac
     told="$told $pid/$b/$sig "
     # The stage supervisor hands a TERM on: its command would be told twice, and may take the second for haste.
-    case $sig$(tr '\000' ' ' 2>/dev/null <"/proc/$pid/cmdline") in TERM*" supervise "*"/$run/.result -- "*) continue ;; esac
+    case $sig$(tr '\000' ' ' 2>/dev/null <"/proc/$pid/cmdline") in TERM*" supervise "*"/$run/.result -- "* | TERM*" watched "*"/$run/.result "*) continue ;; esac
     comm_of "$pid"
     kill -"$sig" "$pid" 2>/dev/null || continue
     ended="$ended$pid $comm $sig$nl"

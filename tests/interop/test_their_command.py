@@ -123,7 +123,10 @@ def test_tail_ends_with_the_program(folder, module):
     one = folder.turning(module)
     tail = folder.started(THEIRS, "tail", one.pid, "--interval", "0.05")
     # Line by line to the end: `communicate` would drop what a `readline` before it had read ahead.
-    assert tail.stdout.readline() == f"[loopmonitor] Tailing PID {one.pid} every 0.05s \N{EM DASH} Ctrl+C to stop.\n"
+    assert (
+        tail.stdout.readline()
+        == f"[loopmonitor] Tailing PID {one.pid} every 0.05s \N{EM DASH} Ctrl+C to stop.\n"
+    )
     first = tail.stdout.readline()
     assert stops(one) == 0
     out = first + "".join(tail.stdout)

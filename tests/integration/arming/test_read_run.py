@@ -83,6 +83,13 @@ def test_a_plan_whose_locks_lie_with_the_run_names_no_lock_folder(box):
     assert read(box).lock_dir is None
 
 
+def test_a_run_with_watched_stages_is_read_back(box):
+    watched = RunSpec("train", tuple(msgspec.structs.replace(stage, monitor=True) for stage in SPEC.stages))
+    plan = f"{PLAN}monitor=01-prep 02-train\n".encode()
+    take(box, "train-a1", FILES | {"plan": plan, "spec.json": msgspec.json.encode(watched)})
+    assert [stage.monitor for stage in read(box).spec.stages] == [True, True]
+
+
 def test_reading_writes_nothing(armed):  # R58
     log(armed, b"x\n")
     before = armed.tree()

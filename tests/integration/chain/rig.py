@@ -11,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import msgspec
 from waiting import wait_until
 
 from fleet.arming.chain import BoxPlan, render, tag_of
@@ -102,7 +103,7 @@ class Rig:
     def _stage(self, name, body):
         stage = body if isinstance(body, Stage) else Stage(name, body)
         prelude = _PRELUDE.format(work=self.work, folder=self.dir) if stage.strict else ""
-        return Stage(stage.name, prelude + stage.command, stage.leftovers, stage.strict)
+        return msgspec.structs.replace(stage, command=prelude + stage.command)
 
     # -- starting and killing
 

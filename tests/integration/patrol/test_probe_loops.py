@@ -6,13 +6,16 @@ import os
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 
 import pytest
-from integration.patrol.hand_box import SHELLS, HandBox, boot_id, born, probed
+from integration.patrol.hand_box import SHELLS, HandBox, boot_id, born, probed, tagged
 from waiting import wait_until
 
 from fleet.link.base import PROBE_MAX_BYTES
 from fleet.model.reading import Known, Missing
+from patrol.decide import decide
+from patrol.history import History, fold
 
 every_shell = pytest.mark.parametrize("shell", SHELLS)
 
@@ -177,4 +180,166 @@ def test_a_folder_that_others_could_have_written_is_not_read(box, shell, what): 
         (ipc / "onbox").symlink_to(box.home / "elsewhere")
     else:
         (ipc if what == "folder" else ipc / "onbox").chmod(0o770)
-    assert loops(box, hand, interpreter=shell) == Missing("the loops is not a plain file")
+    assert loops(box, hand, interpreter=shell) == Missing(
+        "the loops lie in a folder that is not its owner's alone"
+    )
+
+
+def register(box, *pids, **changes):
+    """The registry of loopmonitor 0.1.x, which alone knows these processes."""
+    ipc = box.home / ".ipc"
+    ipc.mkdir(mode=0o755, exist_ok=True)
+    said = {
+        str(pid): {"pid": pid, "label": f"train-{pid}", "script": "t.py", "language": "python", "start_time": datetime.now(UTC).isoformat(), "ppid": 1, **changes}
+        for pid in pids
+    }  # fmt: skip
+    (ipc / "registry.json").write_text(json.dumps(said, indent=2))
+    return ipc
+
+
+@every_shell
+def test_a_loop_of_loopmonitors_own_is_joined_to_its_run_by_its_process(box, shell, sleepers):  # S38
+    hand = box.run()
+    hand.attempt(pid=os.getpid())
+    child = tagged(hand)
+    try:
+        (other,) = sleepers(1)
+        ipc = register(box, other, child.pid)
+        (ipc / f"{other}.state.json").write_text('{"iteration": 9}')
+        (first,) = loops(box, hand, interpreter=shell).value
+        assert (first.pid, first.kind, first.iteration) == (child.pid, "loopmonitor", None)
+        state = {
+            "pid": child.pid,
+            "iteration": 4,
+            "total": 9,
+            "elapsed_sec": 1.0,
+            "eta_sec": 2.5,
+            "tracked": {"loss": 0.5},
+        }
+        (ipc / f"{child.pid}.state.json").write_text(json.dumps(state, indent=2))
+        seen = probed(box, [hand], interpreter=shell)
+        (found,) = seen.runs[hand.run.run_id].loops.value
+        assert (found.iteration, found.total, found.eta_s, found.tracked) == (4, 9, 2.5, (("loss", 0.5),))
+        assert found.label == f"train-{child.pid}" and found.state_age_s is None
+        was = time.time() - 300
+        register(box, child.pid, start_time="2020-01-01T00:00:00+00:00")
+        os.utime(ipc / f"{child.pid}.state.json", (was, was))
+        # An entry from before this process began: a killed program left it, and the number came again.
+        assert loops(box, hand, interpreter=shell).value == ()
+    finally:
+        child.kill()
+        child.wait()
+    register(box, child.pid)
+    assert loops(box, hand, interpreter=shell).value == ()
+
+
+@every_shell
+def test_a_loop_of_ours_is_read_once_beside_a_registry_that_names_it(box, shell, sleepers):
+    hand = box.run()
+    hand.attempt(pid=os.getpid())
+    ipc = folder(box)
+    pids = sleepers(3)
+    register(box, *pids)
+    for pid in pids:
+        put(ipc, pid, f"{hand.run.tag}/01-train", state={"iteration": 4})
+    found = loops(box, hand, interpreter=shell).value
+    assert sorted(loop.pid for loop in found) == sorted(pids) and {loop.kind for loop in found} == {"onbox"}
+
+
+TORN = [
+    "",
+    "{",
+    '{\n  "1": {\n    "pid"',
+    "[]",
+    "9" * 9000,
+    "@ end train 0 4\nx\n",
+    "\x1b]52;c;AAAA\x07",
+    '{"1": {"pid": 1}}',
+]
+
+
+@every_shell
+def test_a_registry_that_is_torn_huge_or_not_a_file_names_nobody(box, shell, sleepers):  # S23 S38
+    hand = box.run()
+    hand.attempt(pid=os.getpid())
+    child = tagged(hand)
+    try:
+        ipc = register(box, child.pid)
+        whole = (ipc / "registry.json").read_text()
+        assert len(loops(box, hand, interpreter=shell).value) == 1
+        for text in TORN:
+            (ipc / "registry.json").write_text(text)
+            assert loops(box, hand, interpreter=shell).value == ()
+        # Thousands of programs that were killed, and this one behind them: the end of the file counts.
+        dead = {str(400_000_000 + at): {"pid": 400_000_000 + at, "label": "x" * 90} for at in range(4000)}
+        (ipc / "registry.json").write_text(json.dumps({**dead, **json.loads(whole)}, indent=2))
+        assert [loop.pid for loop in loops(box, hand, interpreter=shell).value] == [child.pid]
+        (ipc / "registry.json").rename(ipc / "elsewhere")
+        (ipc / "registry.json").symlink_to(ipc / "elsewhere")
+        assert loops(box, hand, interpreter=shell).value == ()
+        (ipc / "registry.json").unlink()
+        os.mkfifo(ipc / "registry.json")
+        assert loops(box, hand, interpreter=shell).value == ()
+        (ipc / "registry.json").unlink()
+        (ipc / "registry.json").write_text(whole)
+        ipc.chmod(0o777)
+        assert isinstance(loops(box, hand, interpreter=shell), Missing)
+    finally:
+        child.kill()
+        child.wait()
+
+
+def leave(box, hand, name, *, tag=None, **changes):
+    """The end record of a loop, as onbox writes it."""
+    ended = folder(box) if not (box.home / ".ipc").exists() else box.home / ".ipc"
+    (ended / "onbox/ended").mkdir(mode=0o700, exist_ok=True)
+    said = {
+        "format": 1, "pid": 71, "start_ticks": 5, "boot_id": "b", "host": "h", "cwd": "/w", "script": "s", "tag": tag or f"{hand.run.tag}/01-train",
+        "group": None, "rank": None, "world": None, "n": 1, "label": "x", "ended": "broken", "exception": None, "exit_code": 88,
+        "started_at": 1.0, "ended_at": int(time.time()) - 121.5, **changes, "state": {"iteration": 34, "tracked": {}}, "history": {"x": [[1, 2.0]] * 5000},
+    }  # fmt: skip
+    (ended / "onbox/ended" / name).write_text(json.dumps(said))
+
+
+@every_shell
+def test_a_stage_whose_loop_was_broken_off_is_stopped_and_one_that_failed_is_not(box, shell):  # R34 S25
+    hand, other = box.run(), box.run("other")
+    for each in (hand, other):
+        each.attempt(pid=1)
+        each.end("failed", stage="01-train", rc="88", why="exit")
+    saved = "/w/loopmonitor_break_71_20270115T075459Z.json"
+    leave(box, hand, "71-5-1.json", saved=saved)
+    leave(box, hand, "72-5-1.json", ended="continued", rank=0)
+    for name in ("$(touch canary).json", "-r.json", "x y.json"):
+        leave(box, hand, name)
+    os.mkfifo(box.home / ".ipc/onbox/ended/9-9-9.json")
+    seen = probed(box, [hand, other], interpreter=shell)
+
+    def verdict(each):
+        return decide(each.run, seen, fold(History(), each.run, seen, time.time()), time.time())
+
+    assert [(verdict(each).row, verdict(each).exit_code) for each in (hand, other)] == [
+        ("R-BREAK-1", 0),
+        ("R-FAIL-1", 20),
+    ]
+    assert (
+        "after iteration 34 of stage train" in verdict(hand).summary and verdict(hand).broken.saved == saved
+    )
+    assert not list(box.home.rglob("canary"))
+    # Nobody looks for loops of a run that did not fail by its stage's status.
+    hand.end("done")
+    assert probed(box, [hand], interpreter=shell).runs[hand.run.run_id].broken.value == ()
+
+
+@every_shell
+def test_many_end_records_cost_one_search_and_a_folder_of_others_none(box, shell):  # S28 S38
+    hand = box.run()
+    hand.attempt(pid=1)
+    hand.end("failed", stage="01-train", rc="88", why="exit")
+    for number in range(90):
+        mine = number >= 5  # more than fit into an answer
+        leave(box, hand, f"{number}-5-1.json", tag=None if mine else "x-1/01-train", rank=number)
+    found = probed(box, [hand], interpreter=shell).runs[hand.run.run_id].broken.value
+    assert len(found) == 4
+    (box.home / ".ipc/onbox/ended").chmod(0o777)
+    assert isinstance(probed(box, [hand], interpreter=shell).runs[hand.run.run_id].broken, Missing)

@@ -53,6 +53,31 @@ def test_what_is_not_applied_has_its_exit_code(trainer, desk):
     assert desk.run("ctl", "gpu1", "q", "lr", "1", "--kwargs", "[1]").returncode == 2
 
 
+def test_with_a_run_only_its_own_program_gets_the_command(gpu, trainer, desk):
+    assert desk.run("arm", "gpu1", "other", "--", "sleep 60").returncode == 0
+    ((tag, run_id),) = rows(desk, "SELECT json_extract(content, '$.tag'), run_id FROM run")
+    before = seen(trainer)
+    strange = desk.run(
+        "ctl", "gpu1", "q", "lr", "0.25", "--run", "other"
+    )  # a program of no run listens there
+    assert strange.returncode == 22 and "nothing was sent" in strange.stderr, strange.said
+    assert "of no run" in strange.stderr and seen(trainer) == before
+    nobody = desk.run("ctl", "gpu1", "deserted", "lr", "1", "--run", "other")
+    assert nobody.returncode == 22 and "nobody of ours takes the commands" in nobody.stderr, nobody.said
+    assert not list((gpu.home / "deserted").glob("commands.jsonl"))
+    assert desk.run("ctl", "gpu1", "q", "lr", "1", "--run", "nix").returncode == 3
+    assert desk.run("ctl", "gpu1", "q", "status", "--run", "other").returncode == 2
+    program = Program(gpu, QUEUE, "../q3", tag=f"{tag}/01-other")
+    try:
+        wait_until(lambda: "up" in program.out(), 30, "the program")
+        done = desk.run("ctl", "gpu1", "q3", "lr", "0.25", "--run", "other")
+        assert done.returncode == 0 and "applied" in done.stdout, done.said
+    finally:
+        program.end()
+    events = rows(desk, "SELECT run_id FROM event WHERE kind = 'steer' ORDER BY rowid")
+    assert set(events) == {(run_id,)} and len(events) == 3
+
+
 def test_a_queue_can_be_looked_at_and_nothing_is_written(trainer, desk):
     done = desk.run("ctl", "gpu1", "q", "status", "--last", "2")
     assert done.returncode == 0 and "listens" in done.stdout and "without one" in done.stdout, done.said

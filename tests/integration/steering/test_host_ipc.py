@@ -96,8 +96,8 @@ def test_a_loop_that_is_held_answers_by_its_exit_code(gpu, desk):
     loop = Loop(gpu, "held")
     try:
         assert desk.run("ipc", "gpu1", "pause", "held", "--yes").returncode == 0
-        done = desk.run("ipc", "gpu1", "peek", "held", "--wait", "1s")
-        assert done.returncode == 124 and "last known: iter" in done.stderr, done.said
+        done = desk.run("ipc", "gpu1", "peek", "held")
+        assert done.returncode == 0 and "  iter " in done.stdout and "it is paused" in done.stdout, done.said
         assert desk.run("ipc", "gpu1", "resume", "held").returncode == 0
         saved = desk.run("ipc", "gpu1", "checkpoint", "held")
         assert saved.returncode == 0 and "loopmonitor_checkpoint_" in saved.stdout, saved.said
@@ -114,10 +114,18 @@ def test_a_loop_that_is_held_answers_by_its_exit_code(gpu, desk):
 def test_several_loops_are_not_guessed_between_and_a_run_means_its_own(gpu, train, desk):
     assert desk.run("arm", "gpu1", "other", "--", "sleep 60").returncode == 0
     ((tag, run_id),) = rows(desk, "SELECT json_extract(content, '$.tag'), run_id FROM run")
+    for verb in ("peek", "memory"):  # no target was typed, so none is spoken of
+        none = desk.run("ipc", "gpu1", verb, "--run", "other")
+        assert none.returncode == 3 and "no loop of run other runs on this box" in none.stderr, none.said
+        assert none.stderr.splitlines()[-1] == "next: babysit ipc gpu1 list", none.said
+    none = desk.run("ipc", "gpu1", "memory", "--run", "other", "--json").json
+    assert none["untrusted_error"]["what"] == "no loop of run other runs on this box"
+    assert none["next"] == ["babysit ipc gpu1 list"]
     loop = Loop(gpu, "ours", tag=f"{tag}/01-other")
     try:
         several = desk.run("ipc", "gpu1", "set", "lr=9.0")
         assert several.returncode == 2 and "2 loops" in several.stderr, several.said
+        assert "next: babysit ipc gpu1 list" in several.stderr, several.said
         mine = desk.run("ipc", "gpu1", "set", "lr=7.0", "--run", "other", "--json")
         assert mine.returncode == 0 and [answer["run"] for answer in mine.json["answers"]] == ["other"], (
             mine.said

@@ -6,6 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ import pythons
 from asking import ROOT, Asker, command
 from loops import SLOW
 from waiting import wait_until
+
+from onbox.ipc import process
 
 NESTED = """
 import time
@@ -34,6 +37,10 @@ for step in ipc_range(10, label="hog"):
     print("begun", flush=True)
     ctypes.PyDLL(None).sleep(40)
 """
+
+
+def flat(text):
+    return text.replace("\n         ", " ")
 
 
 @pytest.fixture
@@ -110,6 +117,16 @@ def test_break_saves_and_ends_the_program_with_88(loop, ipc):
     (said,) = ipc.json("break", loop.pid)["answers"]
     assert said["exit_code"] == 0 and loop.end() == 88 and "behind the loop" not in loop.out()
     assert said["reply"]["saved"] and loop.snapshots("break")[0]["pid"] == loop.pid
+    record = loop.ends()[1]
+    assert (record["ended"], record["saved"]) == ("broken", said["reply"]["saved"])
+    (over,) = ipc.json("tail", loop.pid)["answers"]  # long after: its record still names the file
+    assert over["reply"]["saved"] == record["saved"] and f"saved {record['saved']}" in over["says"]
+
+
+def test_what_saved_nothing_says_so_in_its_end_record(program, ipc):
+    one = program(SLOW).begun()
+    assert ipc("continue", one.pid)[0] == 0 and one.end() == 0
+    assert one.ends()[1]["saved"] is None and "saved" not in ipc("tail", one.pid)[1]
 
 
 def test_checkpoint_says_where_it_saved(loop, ipc):
@@ -136,20 +153,43 @@ def test_plot_draws_here_and_into_a_file(loop, ipc, tmp_path):
     assert ipc("plot", loop.pid, "--png", picture)[0] == 0
     assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     code, _, err = ipc("plot", loop.pid, "--png", tmp_path / "none" / "plot.png")
-    assert code == 2 and "the picture cannot be written" in err
+    assert code == 2 and "the picture cannot be written" in " ".join(err.split())
 
 
 def test_pause_and_resume_are_seen_to_be_so(loop, ipc):
     wait_until(loop.state, 20, "a first state")
     assert ipc("pause", loop.pid)[:2] == (0, f"[loopmonitor] PID {loop.pid} (slow) paused (SIGSTOP).\n")
-    code, out, err = ipc("peek", loop.pid, "--wait", 0.3)
-    assert code == 124 and "stopped (state T)" in err.replace("\n         ", " ")
-    assert out.startswith("[loopmonitor] PID")  # what it last wrote
-    assert ipc("memory", loop.pid, "--wait", 0.2)[0] == 0  # the kernel knows it without being answered
+    code, out, err = ipc("peek", loop.pid)
+    assert (code, err) == (0, "") and f"it is paused (state T): `ipc resume {loop.pid}`" in flat(out)
+    assert out.startswith(f"[loopmonitor] PID {loop.pid}  iter ")  # what it last wrote
     (said,) = ipc.json("set", loop.pid, "a=1", "--wait", "0.3")["answers"]
     assert said["exit_code"] == 124 and "the command waits there" in said["says"]
     assert ipc("resume", loop.pid)[:2] == (0, f"[loopmonitor] PID {loop.pid} (slow) resumed (SIGCONT).\n")
     assert ipc("peek", loop.pid)[0] == 0
+
+
+def test_a_paused_loop_is_seen_from_outside_without_being_waited_for(loop, ipc):
+    wait_until(loop.state, 20, "a first state")
+    os.kill(loop.pid, signal.SIGSTOP)
+    wait_until(lambda: process.state_letter(loop.pid) == "T", 20, "it stands")
+    before = time.monotonic()
+    replies = {}
+    for verb in ("peek", "memory", "stack"):
+        (said,) = ipc.json(verb, loop.pid, "--wait", "60")["answers"]
+        assert (said["exit_code"], said["confirmed"]) == (0, True) and "paused" in said["says"]
+        replies[verb] = said["reply"]
+        assert replies[verb]["paused"] is True
+    assert time.monotonic() - before < 30  # far from one --wait
+    assert replies["peek"]["state"] == loop.state()
+    assert replies["peek"]["written_at"] == (ipc.folder / f"{loop.pid}.state.json").stat().st_mtime
+    assert replies["memory"]["rss_bytes"] > 1 << 20 and replies["stack"]["threads"]
+    (ipc.folder / f"{loop.pid}.state.json").unlink()
+    code, out, err = ipc("peek", loop.pid, "--wait", 60)
+    assert (code, out) == (124, "") and "has written no state of this loop" in flat(err)
+    os.kill(loop.pid, signal.SIGCONT)
+    wait_until(lambda: process.state_letter(loop.pid) != "T", 20, "it goes on")
+    (said,) = ipc.json("peek", loop.pid)["answers"]
+    assert said["reply"]["final"] and "paused" not in said["reply"]
 
 
 def test_an_inner_loop_is_meant_by_its_number(program, ipc):
@@ -185,7 +225,7 @@ def test_a_loop_in_a_long_iteration_has_accepted_and_leaves_later(program, ipc):
 
 def test_dying_while_asked_is_23_and_says_that_it_was_killed(loop, ipc):
     os.kill(loop.pid, signal.SIGSTOP)
-    asking = command(ipc.folder, "peek", loop.pid, "--wait", 30, "--json")
+    asking = command(ipc.folder, "set", loop.pid, "a=1", "--wait", 30, "--json")
     try:
         wait_until(ipc.fifos, 20, "the question was asked")
         os.kill(loop.pid, signal.SIGKILL)
@@ -199,7 +239,7 @@ def test_dying_while_asked_is_23_and_says_that_it_was_killed(loop, ipc):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_an_interrupted_asker_leaves_no_fifo(loop, ipc, number):
     os.kill(loop.pid, signal.SIGSTOP)
-    asking = command(ipc.folder, "peek", loop.pid, "--wait", 30)
+    asking = command(ipc.folder, "set", loop.pid, "a=1", "--wait", 30)
     try:
         wait_until(ipc.fifos, 20, "the question was asked")
         asking.send_signal(number)
@@ -271,6 +311,13 @@ def test_the_command_says_the_same_under_the_oldest_and_the_newest_python(loop, 
     assert (asking.returncode, err) == (0, "") and json.loads(out)["answers"][0]["pid"] == loop.pid
 
 
+def test_what_only_our_own_option_could_mean_is_not_said_in_the_words_of_the_original(loop, ipc):
+    assert ipc("peek", "nix")[2].startswith("[loopmonitor] No alive processes matching 'nix'.\n")
+    for target, words in (("all", "No loop of the run"), ("slow", "No loop matching 'slow' of the run")):
+        said = ipc.json("peek", target, "--tag", "train-1")["error"]
+        assert said["what"] == f"{words} with the tag train-1 runs here." and said["next"] == "ipc list"
+
+
 def test_closed_streams_do_not_matter(loop, ipc):
     words = f"exec {sys.executable} -m onbox ipc set {loop.pid} a=1 <&- >&- 2>&-"
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -281,6 +328,25 @@ def test_an_ascii_terminal_reads_the_table_too(loop, ipc):
     asking = command(ipc.folder, "list", env={"PYTHONIOENCODING": "ascii"})
     out, err = asking.communicate(timeout=30)
     assert (asking.returncode, err) == (0, "") and out.splitlines()[1] == "-" * 85
+
+
+def test_votes_go_after_a_day_unless_a_living_rank_may_have_to_read_them(program, ipc):
+    one = program(SLOW.replace('label="slow"', 'label="slow", group="g", rank=0, world=1')).begun()
+    wait_until(one.card, 20, "its card")
+    votes = one.ipc / "onbox/votes"
+    votes.mkdir(mode=0o700)
+    now = time.time()
+    for name, age_s in (("a" * 16, 3 * 86400), ("b" * 16, 3600), ("notes", 3 * 86400)):
+        (votes / name).write_text("go")
+        os.utime(votes / name, (now - age_s,) * 2)
+    card = json.loads((path := one.ipc / "onbox" / f"{one.pid}.json").read_bytes())
+    path.write_text(
+        json.dumps({**card, "started_at": now - 4 * 86400})
+    )  # as if it had begun before all of them
+    assert ipc("clean")[0] == 0 and len(list(votes.iterdir())) == 3
+    path.write_text(json.dumps(card))
+    assert ipc("clean")[0] == 0
+    assert sorted(path.name for path in votes.iterdir()) == ["b" * 16, "notes"]
 
 
 def test_the_folder_is_private(loop, ipc):

@@ -205,7 +205,7 @@ def test_labels_and_values_cannot_act_on_the_terminal(program, ipc):
 
 def test_garbage_in_the_answer_fifo_is_not_the_answer(loop, ipc):
     os.kill(loop.pid, signal.SIGSTOP)
-    asking = command(ipc.folder, "peek", loop.pid, "--wait", 30, "--json")
+    asking = command(ipc.folder, "set", loop.pid, "a=1", "--wait", 30, "--json")
     try:
         wait_until(ipc.fifos, 20, "the question was asked")
         writing = os.open(ipc.folder / "onbox" / ipc.fifos()[0], os.O_WRONLY | os.O_NONBLOCK)
@@ -218,4 +218,4 @@ def test_garbage_in_the_answer_fifo_is_not_the_answer(loop, ipc):
         asking.kill()
         asking.wait()
     (said,) = json.loads(out)["answers"]
-    assert said["exit_code"] == 0 and said["reply"]["state"]["pid"] == loop.pid
+    assert said["exit_code"] == 0 and said["reply"]["value"] == "1"

@@ -14,7 +14,7 @@ from asking import THEIRS, Asker, command
 from loops import Program
 from waiting import wait_until
 
-from onbox.ipc import foreign
+from onbox.ipc import foreign, process
 from onbox.ipc.channel import Channel, Nobody
 from onbox.ipc.known import roll as known_roll
 from onbox.ipc.process import Watched
@@ -64,6 +64,14 @@ def test_peek_reads_the_state_and_never_signals(loop, ipc):  # R151
     for verb in ("stack", "memory", "plot", "list"):
         assert ipc(verb, *(() if verb == "list" else (loop.pid,)))[0] == 0
     assert loop.out() == "begun\n"
+
+
+def test_a_paused_one_is_said_to_be_paused(loop, ipc):
+    wait_until(loop.state, 20, "a first state")
+    os.kill(loop.pid, signal.SIGSTOP)
+    wait_until(lambda: process.state_letter(loop.pid) == "T", 20, "it stands")
+    (said,) = ipc.json("peek", loop.pid)["answers"]
+    assert (said["exit_code"], said["reply"]["paused"]) == (0, True) and "it is paused" in said["says"]
 
 
 def test_before_its_first_state_peek_says_so(theirs, ipc):

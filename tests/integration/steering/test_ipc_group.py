@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 from asking import Asker
@@ -51,7 +52,14 @@ def test_all_ranks_leave_at_one_iteration(ranks, ipc):  # R153
 
 
 def test_all_ranks_break_at_one_iteration(ranks, ipc):  # R153
-    assert ipc("break", os.getpid(), "--wait", 30)[0] == 0
+    old = ipc.folder / "onbox/votes" / ("a" * 16)
+    old.parent.mkdir(mode=0o700, exist_ok=True)
+    old.write_text("go")
+    os.utime(old, (1, 1))
+    said = ipc.json("break", os.getpid(), "--wait", 30)["answers"]
+    assert [one["exit_code"] for one in said] == [0] * WORLD and not old.exists()
+    for one in said:
+        assert Path(one["reply"]["saved"]).is_file() and one["reply"]["saved"] in one["says"]
     assert [rank.end() for rank in ranks] == [88] * WORLD and len(set(iterations(ranks))) == 1
 
 

@@ -48,6 +48,7 @@ def test_a_full_pipe_on_standard_output_holds_up_nobody(program):  # R152
             20,
             "full",
         )
+        os.set_blocking(writing, True)  # the program shares this descriptor: it would be held up
         for _ in range(20):
             run.old("stack")
         before = settled(run).last("peek")["iteration"]
@@ -221,6 +222,25 @@ def test_a_flood_of_signals_round_the_ends_of_many_short_loops_kills_nothing(pro
         flood.communicate()
 
 
+def test_a_flood_of_signals_does_not_kill_at_the_end_of_the_interpreter(program):  # R152
+    run = program("""
+import signal, time
+from onbox import ipc_range
+for step in ipc_range(3): pass
+print("begun", flush=True)
+time.sleep(0.5)
+""").begun()
+    flood = subprocess.Popen(
+        [sys.executable, "-c", "import os, sys\nwhile True: os.kill(int(sys.argv[1]), 10)", str(run.pid)],
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        assert run.end() == 0, run.err()
+    finally:
+        flood.kill()
+        flood.wait()
+
+
 EARLIER = """
 import signal, sys, time
 from onbox import ipc_range
@@ -266,6 +286,66 @@ def foreign(run, n):
     while time.monotonic() < deadline and f"heard {n}\n" not in run.out():
         time.sleep(0.01)
     return f"heard {n}\n" in run.out()
+
+
+DUMPING = """
+import faulthandler, os, signal, time
+from onbox import ipc_range
+dump = open("dump", "w")
+def mine(number, frame): pass
+def order(words):
+    if "mine" in words: signal.signal(signal.SIGUSR1, mine)
+    if "dump" in words: faulthandler.register(signal.SIGUSR1, file=dump, chain="chain" in words)
+order(BEFORE)
+for step in ipc_range(1_000_000):
+    if step.index == 3:
+        order(INSIDE)
+        print("begun", flush=True)
+    time.sleep(0.002)
+deadline, size = time.monotonic() + 20, os.stat("dump").st_size
+print("behind", flush=True)
+while time.monotonic() < deadline and os.stat("dump").st_size == size: time.sleep(0.01)
+for step in ipc_range(3): pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "inside"),
+    [
+        ("dump", ""),
+        ("", "dump"),
+        ("", "dump chain"),
+        ("mine dump", ""),
+        ("mine dump chain", ""),
+        ("mine", "dump"),
+    ],
+)
+def test_the_stacks_that_faulthandler_shall_write_are_not_lost(program, edge_python, before, inside):  # R152
+    run = program(
+        DUMPING.replace("BEFORE", repr(before)).replace("INSIDE", repr(inside)), python=edge_python
+    ).begun()
+    dump = run.cwd / "dump"
+    os.kill(run.pid, signal.SIGUSR1)
+    wait_until(lambda: "script.py" in dump.read_text(), WITHIN_S, "the stacks of a running loop")
+    run.old("set x=1")
+    settled(run)
+    assert run.out().count("set x = 1\n") == 1
+    assert run.last("continue")["ok"]
+    run.begun("behind")
+    written = dump.stat().st_size
+    os.kill(run.pid, signal.SIGUSR1)
+    wait_until(lambda: dump.stat().st_size > written, WITHIN_S, "the stacks behind the loop")
+    assert run.end() == 0, run.err()
+    assert run.err() == ""
+
+
+def test_a_signal_that_would_end_the_program_behind_a_dump_is_asked_for_by_nobody(program):  # R152
+    """The program wants to be ended by it: who sends one of loopmonitor's finds no FIFO, and is told why."""
+    run = program(DUMPING.replace("BEFORE", "'dump chain'").replace("INSIDE", "''")).begun()
+    wait_until(run.card, WITHIN_S, "a card")
+    assert "chain=True" in run.card()["why"]
+    assert not (run.ipc / f"{run.pid}.fifo").exists()
+    assert run.process.poll() is None
 
 
 def test_a_signal_of_nobody_never_kills_from_the_first_loop_on(program):  # R152
@@ -327,6 +407,29 @@ def test_a_forked_child_neither_eats_commands_nor_lets_go_of_its_parent(program,
     assert run.last("continue")["ok"]
     assert run.end() == 0, run.err()
     assert run.err() == ""
+
+
+COPIED = """
+import os, threading, time
+seen = []
+def names(): return sorted(thread.name for thread in threading.enumerate())
+os.register_at_fork(before=lambda: seen.append(names()))  # the first one there runs as the last one
+from onbox import ipc_range
+for step in ipc_range(20, label="parent"):
+    child = os.fork()
+    if child == 0: os._exit(names() != ["MainThread"])
+    assert os.waitpid(child, 0)[1] == 0
+    seen.append(names())
+    time.sleep(0.01)
+# Under load it may be waited for in vain once, not each time.
+print(["MainThread"] in seen, ["MainThread", "onbox-listener"] in seen)
+"""
+
+
+def test_no_thread_of_ours_runs_while_a_fork_copies_it(program, edge_python):  # R152
+    run = program(COPIED, python=edge_python)
+    assert run.end() == 0, run.err()
+    assert run.out() == "True True\n"
 
 
 def test_multiprocessing_children_end_as_ever(program):  # R152

@@ -154,6 +154,22 @@ def test_marks_are_odd_huge_and_nobody_elses(nonces):
     assert all(16 <= len(str(mark * 1024)) <= 17 for mark in marks)
 
 
+def test_watched_stages_stand_on_one_line_and_make_no_other_job():
+    plain, watched = (
+        [Stage(name, name, monitor=monitor and name != "eval") for name in ("prepare", "train", "eval")]
+        for monitor in (False, True)
+    )
+    files = render(a_run(*watched), PLAN)
+    # One line: who read plans before there was this key refuses any key but `stage` that comes twice.
+    assert plan_of(files)[-1] == ("monitor", "01-prepare 02-train")
+    assert [key for key, _ in plan_of(files)].count("monitor") == 1
+    assert "monitor" not in dict(plan_of(render(a_run(*plain), PLAN)))
+    assert digest_of(a_run(*watched).spec) == digest_of(a_run(*plain).spec)
+    assert files.files[files.chain_name] == render(a_run(*plain), PLAN).files[files.chain_name]
+    assert b"monitor" not in render(a_run(*plain), PLAN).files["spec.json"]
+    assert msgspec.json.decode(files.files["spec.json"], type=RunSpec).stages == tuple(watched)
+
+
 @pytest.mark.parametrize(
     ("checkpoint", "content"),
     [

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from babysit.verbs import VERBS
+from fleet.model.probe import Broken
 from fleet.model.verdict import Health
 from handbook import commands
 
@@ -103,6 +104,11 @@ def test_the_chain_is_told_what_its_records_said_last(health, attempt, expected,
     verdict = None if health is None else make.verdict(health, attempt=attempt)
     assert commands.expected(verdict) == expected
     assert commands.start_by_hand(make.facts(verdict=verdict)).endswith(f" {expected}'")
+
+
+def test_of_a_loop_that_was_broken_off_the_record_says_failed(make):
+    verdict = make.verdict(Health.STOPPED, attempt=2, broken=Broken("02-train", 7, 88, 0.0))
+    assert commands.expected(verdict) == "2:failed"
 
 
 @pytest.mark.parametrize("state_dir", [None, "~/a b/it's"])

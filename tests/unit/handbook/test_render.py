@@ -8,8 +8,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from fleet.ledger.rows import Event
 from fleet.model.spec import Stage
-from fleet.model.verdict import Evidence, Health
+from fleet.model.verdict import Evidence, Health, Severity
 from fleet.text import redact
 from fleet.text.untrusted import render_untrusted
 from handbook.render import MEANINGS, render, render_index
@@ -88,6 +89,28 @@ def test_it_holds_the_chain_and_every_path_on_the_box(make):  # R99
         assert f"`{folder}/markers/{stage}`" in page
     assert "`ck/*.json`" in page
     assert "`results.csv`" in page
+
+
+def event(text, at, kind="steer"):
+    return Event(f"e{at}", "train-k3f9", kind, Severity.QUIET, at, f"ipc set {text} on gpu1", text)
+
+
+def test_what_happened_stands_in_order_of_time_and_only_where_something_did(make):  # R99 R155
+    page = render(make.facts(events=(event("b=2", make.now - 60), event("a=1", make.now - 600))), make.now)
+    told = page.partition("## What happened")[2].partition("## The chain")[0]
+    assert "`babysit status train`" in told
+    lines = [line for line in told.split("\n") if line.startswith("- ")]
+    assert [line.partition(", ")[2] for line in lines] == [
+        "command: ipc set a=1 on gpu1: a=1", "command: ipc set b=2 on gpu1: b=2",
+    ]  # fmt: skip
+    assert "What happened" not in render(make.facts(), make.now)
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_the_words_of_a_loop_cannot_act_in_the_page(text, make):  # S25
+    harmless = blocks(render(make.facts(events=(event("x", make.now),)), make.now))
+    outside, fences = blocks(render(make.facts(events=(event(text, make.now),)), make.now))
+    assert (acting(outside), fences) == (acting(harmless[0]), harmless[1])
 
 
 def test_it_says_when_nothing_watches(make):

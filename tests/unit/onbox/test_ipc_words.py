@@ -197,6 +197,8 @@ def test_an_odd_state_does_not_break_the_aim(states):
             for code in (0, 7, 0x0B, 0x0C, 0x1B, 0x1C, 0x1D, 0x1E, 0x7F, 0x85, 0x2028, 0x2029)
         ),
         "set a='\ud800'",
+        "\x85",
+        "peek\u2028",
         "",
         "x" * (MAX_LINE + 1),
         "é" * (MAX_LINE // 2 + 1),

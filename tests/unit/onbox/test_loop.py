@@ -17,7 +17,10 @@ from hypothesis import strategies as st
 from onbox.loop import console, looks, ranks, signals
 from onbox.loop.faults import Faults
 from onbox.loop.history import POINTS, Series, fitting, newest
+from onbox.loop.pace import Pace, gap
+from onbox.loop.ranks import Held
 from onbox.loop.running import Loop
+from onbox.loop.stretch import Stretch
 
 
 def series_of(count):
@@ -148,7 +151,7 @@ def earlier():
     heard = []
     before = signal.signal(signal.SIGUSR1, lambda number, _frame: heard.append(number))
     try:
-        assert signals.installed()
+        assert not signals.installed()
         yield heard
     finally:
         signals.heard_by(None)
@@ -185,6 +188,63 @@ def test_the_earlier_handler_is_put_back(earlier):  # R152
     signals.put_back(signals.Credits())
     os.kill(os.getpid(), signal.SIGUSR1)
     assert earlier == [signal.SIGUSR1]
+
+
+def test_a_signal_of_nobody_runs_no_line_of_python():  # R152
+    """So that no flood can pile up calls on the program's stack."""
+    ran = []
+    before = signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+    try:
+        assert not signals.installed()
+        sys.setprofile(lambda frame, event, _arg: ran.append((event, frame.f_code.co_filename)))
+        os.kill(os.getpid(), signal.SIGUSR1)
+        sys.setprofile(None)
+    finally:
+        sys.setprofile(None)
+        signal.signal(signal.SIGUSR1, before)
+    assert [one for one in ran if one[0] == "call"] == []
+
+
+def test_a_stretch_that_is_cut_ends_behind_the_turn_that_runs():  # R152
+    stretch = Stretch(10, 20)
+    assert stretch.finished() == 9  # nothing is said of the first before it began
+    assert [next(stretch.turns) for _ in range(3)] == [10, 11, 12]
+    assert stretch.finished() == 12
+    stretch.cut()
+    assert (list(stretch.turns), stretch.finished()) == ([], 12)
+    stretch.cut()
+    assert stretch.finished() == 12
+
+
+def test_a_loop_over_a_range_that_is_held_looks_up_in_time():  # R152
+    """Whoever holds it learns truly whether the iteration has passed; the loop stands at it."""
+    loop = Loop("l", None, 0, 1, None, 88)
+    loop.begun()
+    loop.pace(1e6)
+    loop.stop, loop.index = 1000, 0
+    assert loop.boundary() == ""
+    taken = [next(loop.stretch.turns) for _ in range(40)]
+    assert (taken[-1], loop.iteration()) == (40, 40)
+    assert not loop.hold(Held(40, "a" * 16, "continued"))
+    assert list(loop.stretch.turns) == []
+    loop.index = 40
+    assert loop.boundary() == ""
+    assert loop.hold(Held(45, "a" * 16, "continued"))
+    assert list(loop.stretch.turns) == []
+    assert loop.boundary() == ""
+    assert list(loop.stretch.turns)[-1] == 44
+
+
+def test_a_fast_loop_is_soon_looked_at_seldom():
+    def settled():
+        pace = Pace()
+        pace.started()
+        for turns in range(1, 65):
+            pace.counted(turns)
+        return pace.gap
+
+    assert gap(1e6) in [settled() for _ in range(100)]  # one of them at least is not interrupted
+    assert [gap(rate) for rate in (10, 19_999, 20_000, 60_000, 200_000)] == [1, 1, 13, 101, 499]
 
 
 @pytest.mark.parametrize("stream", [None, object(), io.StringIO(), io.TextIOWrapper(io.BytesIO(), "ascii")])

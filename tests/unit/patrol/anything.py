@@ -21,6 +21,7 @@ from unit.patrol.build import (
 )
 
 from fleet.model.probe import Cause, Gpu, Locks, LogSlice, Memory
+from fleet.model.usage import Usage, UsageEnd
 
 readings = lambda values: st.one_of(st.builds(known, values), st.just(MISSING))  # noqa: E731 - a strategy of strategies
 ages = st.sampled_from([0.0, 1.0, 59.0, 61.0, 600.0, 1801.0, 9000.0, -500.0, 1e9])
@@ -36,6 +37,16 @@ ends = st.builds(
     st.sampled_from(["done", "failed", "stopped", "odd"]), st.integers(1, 4), ages,
     st.sampled_from(["-", "exit", "signal", "leftovers", "disk", "odd"]), st.sampled_from([None, 0, 3, 137]),
     st.sampled_from([None, 9, 64]), st.sampled_from([None, "01-prepare", "09-x", "odd"]),
+)  # fmt: skip
+counts = st.none() | st.sampled_from([0, 1, 10**9, 31 * 10**9, 32 * 10**9])
+usages = st.builds(
+    Usage, st.sampled_from(["01-prepare", "02-train", "09-x"]), st.integers(1, 4), ages.map(lambda s: BOX_NOW - s),
+    memory_bytes=counts, cgroup_bytes=counts, limit_bytes=counts, peak_bytes=counts, peak_cgroup_bytes=counts,
+    peak_at=st.none() | ages.map(lambda s: BOX_NOW - s), rising_since=st.none() | ages.map(lambda s: BOX_NOW - s),
+    end=st.none() | st.builds(
+        UsageEnd, st.sampled_from([None, 0, 1]), st.none() | st.just(9), st.sampled_from([None, "oom", "user", "unknown"]),
+        oom_scope=st.sampled_from([None, "cgroup", "machine"]),
+    ),
 )  # fmt: skip
 run_facts = st.builds(
     facts,
@@ -55,6 +66,7 @@ run_facts = st.builds(
     artifacts=readings(
         st.lists(st.builds(lambda s, path: artifact(ago_s=s, path=path), ages, evil), max_size=2).map(tuple)
     ),
+    usage=readings(st.none() | usages),
 )
 boxes = st.builds(
     box,

@@ -168,6 +168,45 @@ def test_step_time_and_eta_are_learnt():  # R147
     assert "ETA 1 h" in verdict.summary
 
 
+def test_a_trainer_that_only_prints_bars_is_read_at_the_first_look():  # R147
+    story = Story()
+    verdict = story.tick(b"\rEpoch 3/90:  37%|### | 37/100 [00:12<00:20, 3.1it/s, loss=0.31]", after_s=60)
+    assert (verdict.progress.index, verdict.progress.total, verdict.progress.part) == (3, 90, 0.37)
+    assert verdict.progress.eta_s == pytest.approx(87 * 32, abs=5)
+    assert "epoch 3/90 (37 % of it)" in verdict.summary and "ETA 46 min" in verdict.summary
+    verdict = story.tick(b"\rEpoch 3/90:  55%|### | 55/100 [00:18<00:14, 3.1it/s, loss=0.30]", after_s=60)
+    assert (verdict.progress.part, verdict.progress.values) == (0.55, (("loss", "0.30"),))
+    # What was measured from tick to tick counts more than the bar's word.
+    for n in (4, 5, 6):
+        verdict = story.tick(b"\rEpoch %d/90:  10%%|# | 10/100 [00:03<00:29, 3.1it/s]" % n, after_s=60)
+    assert verdict.progress.usual_step_s == pytest.approx(60, abs=7)
+
+
+def test_a_bars_own_time_to_go_is_told_and_grows_older():  # R147
+    story = Story()
+    verdict = story.tick(b"\r 37%|### | 37/100 [01:10<02:00,  1.9s/it]", after_s=60)
+    assert verdict.progress.eta_s == pytest.approx(120, abs=2)
+    assert "ETA 1 min" in verdict.summary or "ETA 2 min" in verdict.summary
+    assert story.tick(after_s=60).progress.eta_s == pytest.approx(60, abs=2)
+    assert [story.tick(after_s=60).progress.eta_s for _ in range(3)][-1] == 0
+    # Also where the box has a folder of loops and none of them is this run's.
+    story = Story()
+    assert story.tick(b"\r 37%|### | 37/100 [01:10<02:00,  1.9s/it]", loops=known(())).progress.eta_s == 119
+
+
+def test_a_heartbeat_says_since_when_its_counter_stands():  # R146 D9
+    story = Story()
+    story.tick(b"Batch 15/20 - loss: 0.4 - 1/s - ETA 0:00:05\n")
+    verdict = story.tick(b"[HEARTBEAT 12:00:31] batch 15/20, 35 min ago\n", after_s=2100)
+    assert verdict.row == "R-STALL-2"
+    assert "heartbeat now, its counter moved 35 min ago" in verdict.summary
+    assert any("its counter moved 35 min ago" in seen.says for seen in verdict.evidence)
+    verdict = story.tick(b"[HEARTBEAT 12:30:31]\n")
+    assert "its counter" not in verdict.summary
+    verdict = story.tick(attempt=known(attempt(2)))
+    assert story.history.stood_at is None
+
+
 def test_a_finer_unit_renews_the_values_and_keeps_the_epoch():
     story = Story()
     story.tick(b"Epoch 3/9 - loss: 0.5\n")

@@ -2,7 +2,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.patrol.build import GONE, NOW, attempt, away, end, facts, known, log, probe, run
+from unit.patrol.build import GONE, NOW, attempt, away, broken, end, facts, known, log, probe, run
 
 from fleet.model.verdict import Health, Severity
 from patrol.decide import decide
@@ -20,6 +20,7 @@ def verdict(row="R-RUN-1", name="train", number=1):
         "R-STALL-1": probe(facts(attempt=known(attempt(number, ago_s=9000)), log=log(b"Epoch 1/9\n", ago_s=9000))),
         "R-VANISH-1": probe(facts(**GONE, attempt=known(attempt(number)))),
         "R-FAIL-1": probe(facts(**GONE, attempt=known(attempt(number)), end=known(end("failed", number=number, rc=3, why="exit")))),
+        "R-BREAK-1": probe(facts(**GONE, attempt=known(attempt(number)), end=known(end("failed", number=number, stage="02-train", rc=88, why="exit")), broken=known((broken(),)))),
         "R-FINISH-1": probe(facts(**GONE, attempt=known(attempt(number)), end=known(end(number=number)))),
         "R-STOP-1": probe(facts(**GONE, attempt=known(attempt(number)), end=known(end("stopped", number=number, why="stopped")))),
         "R-LINK-1": away(),
@@ -61,6 +62,7 @@ STORIES = {
     "good news once": (["R-RUN-1", "R-FINISH-1", "R-FINISH-1"], [(1, "first", "R-FINISH-1")]),
     "a page that ends in good news is over, too": (["R-STALL-1", "R-FINISH-1"], [(0, "first", "R-STALL-1"), (1, "resolved", "R-STALL-1"), (1, "first", "R-FINISH-1")]),
     "stopped by hand ends a page": (["R-STALL-1", "R-STOP-1"], [(0, "first", "R-STALL-1"), (1, "resolved", "R-STALL-1")]),
+    "what its owner broke off is a note, and it is not over when it goes on": (["R-STALL-1", "R-BREAK-1", "R-BREAK-1", "R-RUN-1"], [(0, "first", "R-STALL-1"), (1, "resolved", "R-STALL-1"), (1, "first", "R-BREAK-1")]),
     "a link that flaps is not told": (["R-LINK-1", "R-RUN-1"] * 10, []),
     "a link that stays away is told at the second look": (["R-LINK-1"] * 5, [(1, "first", "R-LINK-1")]),
     "and when it is back": (["R-LINK-1", "R-LINK-1", "R-RUN-1"], [(1, "first", "R-LINK-1"), (2, "resolved", "R-LINK-1")]),
@@ -103,7 +105,7 @@ def test_a_resolved_page_goes_to_those_who_were_paged():
     assert [(tell.severity, tell.verdict.health) for tell in tells] == [(Severity.PAGE, Health.RUNNING)]
 
 
-ROWS = ["R-RUN-1", "R-STALL-1", "R-VANISH-1", "R-FAIL-1", "R-FINISH-1", "R-STOP-1", "R-LINK-1"]
+ROWS = ["R-RUN-1", "R-STALL-1", "R-VANISH-1", "R-FAIL-1", "R-FINISH-1", "R-STOP-1", "R-BREAK-1", "R-LINK-1"]
 
 
 @settings(max_examples=60, deadline=None)

@@ -7,15 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from fleet.model.probe import BoxFacts, Reachable, RunFacts
+from fleet.model.probe import Alive, BoxFacts, Broken, Reachable, RunFacts
 from fleet.model.reading import Known, Missing
 from fleet.model.run import Run
 from fleet.model.spec import BoxSpec, RunSpec, Stage
 from fleet.model.verdict import Health, Severity, Verdict
 from fleet.text.frame import Section
 from patrol.case import Case
+from patrol.evidence import evidence
 from patrol.history import History, fold
 from patrol.progress import loop_progress
+from patrol.readers.broken import read_broken
 from patrol.readers.loops import MAX_LOOPS, loops_of, read_loops
 from patrol.report import document, lines
 from patrol.says import Words
@@ -50,8 +52,11 @@ def state(iteration=34, *, total=100, eta_sec=66.0, tracked=None):
     ).encode()
 
 
-def entry(card_text, state_text=b"", *, head="71 500 S 1799999999"):
-    return f"{head} {len(card_text)} {len(state_text)}\n".encode() + card_text + b"\n" + state_text + b"\n"
+def entry(card_text, state_text=b"", *, head="71 500 S 1799999999", age_s=600, lines=b""):
+    sizes = f"{len(card_text)} {len(state_text)} {len(lines)}"
+    return f"{head} {age_s} {sizes}\n".encode() + b"".join(
+        text + b"\n" for text in (card_text, state_text, lines)
+    )
 
 
 def read(*entries, status=0):
@@ -111,8 +116,11 @@ def test_a_state_that_cannot_be_read_leaves_the_loop_without_figures(text):
 
 @pytest.mark.parametrize(
     "content",
-    [b"71 500 S 1 5", b"71 500 S 1 99999 2\nx", b"x\n", b"71 500 S 1 2 2\n", b"71 500 S 1 -1 2\n{}\n{}\n"],
-)
+    [
+        b"71 500 S 1 9 5", b"71 500 S 1 9 99999 2 0\nx", b"x\n", b"71 500 S 1 9 2 2 0\n", b"71 500 S 1 9 -1 2 0\n{}\n{}\n\n",
+        b"71 500 S 1 9 2 2 2\n{}\n{}\n",
+    ],
+)  # fmt: skip
 def test_what_follows_a_malformed_entry_is_left(content):
     assert read(content).value == ()
     assert len(read(entry(card(), state()), content).value) == 1
@@ -139,7 +147,7 @@ def test_loops_are_joined_to_their_run_by_its_tag_the_lowest_rank_first():
         one(3, tag=f"{TAG}/02-b", rank=1),
         one(4, tag=TAG, rank=0),
     )
-    assert [loop.pid for loop in loops_of(every, TAG).value] == [4, 3]
+    assert [loop.pid for loop in loops_of(every, TAG, NOTHING).value] == [4, 3]
 
 
 def looked(loops, *, at=NOW):
@@ -192,3 +200,160 @@ def test_the_words_of_a_program_never_stand_in_our_sentences():  # S25
     assert said["untrusted_label"].startswith("x\\x1b[2J\\u202e") and said["iteration"] == 34
     assert said["untrusted_tracked"]["loss"] == 0.5 and "lr\\x0a" in said["untrusted_tracked"]
     assert "\\u001b" not in json.dumps(said)
+
+
+def listed(pid=71, **changes):
+    """The lines of 0.1.x's registry that name a process, as `json.dumps(indent=2)` writes them."""
+    said = {
+        "pid": pid, "label": "train", "script": "t.py", "language": "python", "start_time": "2027-01-15T07:55:00.5+00:00", "ppid": 1,
+    }  # fmt: skip
+    whole = json.dumps({str(pid): {**said, **changes}, "9": {}}, indent=2)
+    return whole.partition("\n")[2].partition('  "9"')[0].encode()
+
+
+def foreign(state_text=b"", *, mtime=NOW - 1, age_s=600, lines=None, how="S"):
+    head = f"71 500 {how} {mtime:.0f}"
+    return read(
+        entry(b"", state_text, head=head, age_s=age_s, lines=listed() if lines is None else lines)
+    ).value
+
+
+def test_a_loop_that_only_the_registry_names_is_read_and_says_whose_it_is():
+    (found,) = foreign(state(tracked={"loss": 0.25}))
+    assert (found.kind, found.pid, found.label, found.tag) == ("loopmonitor", 71, "train", None)
+    assert (found.iteration, found.total, found.eta_s, found.moved_at) == (34, 100, 66.0, NOW - 1)
+    assert found.tracked == (("loss", 0.25),) and found.state_age_s is None and not found.paused
+    assert [loop.kind for loop in foreign(lines=listed(language="R"))] == ["R"]
+    assert [loop.paused for loop in foreign(how="T")] == [True]
+    # A card that its process wrote itself is believed before the registry.
+    (ours,) = read(entry(card(), state(), lines=listed())).value
+    assert (ours.kind, ours.tag) == ("onbox", f"{TAG}/01-train")
+    # One of an earlier process of that number is not, and the registry is asked.
+    (other,) = read(entry(card(start_ticks=499), state(), lines=listed())).value
+    assert other.kind == "loopmonitor"
+
+
+@pytest.mark.parametrize(
+    ("age_s", "lines", "mtime", "alive"),
+    [
+        (600, listed(), NOW - 1, True),
+        (301, listed(), NOW - 1, True),  # began as its process did
+        (250, listed(), NOW - 1, True),  # within what a clock may have been set
+        (200, listed(), NOW - 1, False),  # the number came again
+        (200, listed(start_time="?"), NOW - 1, True),  # nobody says when: its state is of this process
+        (200, listed(start_time="2027-01-15T07:55:00"), NOW - 300, False),
+        (200, listed(start_time="?"), 0, False),
+        (600, listed(pid=72), NOW - 1, False),
+        (600, listed().replace(b'"pid": 71', b'"pid": 72'), NOW - 1, False),
+        (600, listed()[:60], NOW - 1, False),
+        (600, b"", NOW - 1, False),
+        (600, b"\xff" * 4096, NOW - 1, False),
+        (600, listed(start_time="9" * 3000), NOW - 1, True),
+        (600, listed(label=7), NOW - 1, False),
+    ],
+)
+def test_an_entry_that_is_older_than_the_process_of_its_number_is_of_another(
+    age_s, lines, mtime, alive
+):  # S38
+    assert bool(foreign(state(), mtime=mtime, age_s=age_s, lines=lines)) == alive
+
+
+def test_a_state_that_lay_there_before_the_loop_began_is_not_its_own():
+    (found,) = foreign(state(), mtime=NOW - 400)
+    assert (found.iteration, found.moved_at) == (None, NOW - 299.5)
+
+
+@pytest.mark.parametrize("text", [b"", b'{\n  "pid": 71,\n  "iter', b"[]"])
+def test_a_torn_state_leaves_a_loop_of_the_registry_without_figures(text):
+    (found,) = foreign(text)
+    assert (found.iteration, found.eta_s, found.state_age_s) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("elapsed_s", "iteration", "old_s", "says"),
+    [
+        (3.4, 34, 50, None),
+        (3.4, 34, 90, 90.0),
+        (3400.0, 34, 250, None),  # 100 s a turn
+        (3400.0, 34, 290, None),
+        (2720.0, 34, 270, 270.0),  # 80 s a turn
+        (0.0, 0, 90, 90.0),
+    ],
+)
+def test_a_state_older_than_its_pace_explains_tells_its_age(elapsed_s, iteration, old_s, says):
+    text = json.dumps({"iteration": iteration, "elapsed_sec": elapsed_s, "total": None}).encode()
+    (found,) = foreign(text, mtime=NOW - old_s)
+    assert found.state_age_s == says
+    case = Case(RUN, looked(Known((found,), NOW, "loops")), History(), NOW)
+    shown = f"loopmonitor's state is {'1 min' if says == 90 else '4 min'} old" if says else ""
+    assert Words(case).state_age == shown
+    assert any("1 loop of loopmonitor, the first moved" in seen.says for seen in evidence(case))
+
+
+def test_a_loop_that_does_not_know_its_run_belongs_to_it_by_being_its_process():
+    every = Known(foreign(state()), NOW, "loops")
+    mine = Known((Alive(71, "tag", "python"),), NOW, "alive")
+    assert len(loops_of(every, TAG, mine).value) == 1
+    assert loops_of(every, TAG, Known((), NOW, "alive")).value == ()
+    assert loops_of(every, TAG, NOTHING).value == ()
+    # One that names another run is that one's, whatever lives.
+    other = read(entry(card(tag="eval-9d2k-0123456789abcdef/01-eval")))
+    assert loops_of(other, TAG, mine).value == ()
+
+
+END = {
+    "format": 1, "pid": 71, "start_ticks": 500, "boot_id": "b", "host": "h", "cwd": "/w", "script": "t.py", "tag": f"{TAG}/02-train", "group": None, "rank": None,
+    "world": None, "n": 1, "label": "x", "ended": "broken", "exception": None, "exit_code": 88, "started_at": NOW - 900, "ended_at": NOW - 300.5,
+}  # fmt: skip
+SAVED = "/w/loopmonitor_break_71_20270115T075459Z.json"
+
+
+def left(*, state_={"iteration": 7, "tracked": {"big": [0.5] * 900}}, last=None, **changes):  # noqa: B006 - read only
+    text = json.dumps({**END, **changes, "state": state_, "history": {"x": [[1, 2.0]] * 900}, **(last or {})})
+    return f"{text[:3072]}\n{text[-1024:]}\n".encode()
+
+
+def ended(*records, status=0):
+    return read_broken(Section("broken", TAG, status, b"".join(records)), TAG, NOW)
+
+
+@pytest.mark.parametrize("how", [{"saved": SAVED}, {"last": {"saved": SAVED}}])
+def test_the_end_of_a_loop_that_was_broken_off_tells_where_and_what_was_saved(how):
+    (found,) = ended(left(**how)).value
+    assert found == Broken("02-train", 7, 88, NOW - 300.5, None, SAVED)
+    assert ended(left()).value[0].saved is None and ended(left(saved=None)).value[0].saved is None
+
+
+def test_the_lowest_rank_and_the_outermost_loop_speak_first_and_four_are_read():
+    found = ended(
+        left(rank=1),
+        left(rank=0, n=2),
+        left(rank=0, n=1, exit_code=9),
+        left(rank=3),
+        left(rank=0, exit_code=1),
+    )
+    assert [(loop.rank, loop.exit_code) for loop in found.value] == [(0, 9), (0, 88), (1, 88), (3, 88)]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"format": 2}, {"ended": "continued"}, {"tag": f"{TAG}x/02-train"}, {"tag": TAG}, {"tag": f"{TAG}/../x"}, {"tag": None}, {"exit_code": None},
+        {"exit_code": "88"}, {"ended_at": None}, {"rank": "0"}, {"ended_at": float("nan")},
+    ],
+)  # fmt: skip
+def test_an_end_that_is_no_break_of_this_run_is_none(changed):  # S38
+    assert [loop.iteration for loop in ended(left(**changed), left()).value] == [7]
+
+
+def test_without_the_section_nothing_was_broken_off_and_one_that_failed_is_missing():
+    assert read_broken(None, TAG, NOW).value == ()
+    assert isinstance(ended(status=124), Missing) and isinstance(ended(status=3), Missing)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=300), st.binary(max_size=300))
+def test_no_bytes_of_a_box_break_the_reader_of_ends(head, tail):
+    ended(head + b"\n" + tail + b"\n")
+    ended(left()[:200] + head + b"\n" + tail + b"\n")
+    foreign(tail, lines=head)

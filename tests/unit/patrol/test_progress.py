@@ -15,6 +15,10 @@ STEPS = {
     "[PROGRESS] Epoch 5/50 - Train: 0.52, Val: 0.61": (5, 50, "epoch"),
     TQDM: (37, 100, "it"),
     "Epoch 3:  37%|███ | 37/100 [00:12<00:20, 3.1it/s]": (3, None, "epoch"),
+    "Epoch:  37%|███▋ | 33/90 [00:12<00:20,  3.10it/s]": (33, 90, "epoch"),
+    "Epochs:   3%|▎ | 3/90 [00:12<00:20]": (3, 90, "epoch"),
+    "Training Epoch: 100%|█| 90/90 [00:12<00:00]": (90, 90, "epoch"),
+    "Iteration:   5%|▎ | 5/100 [00:12<00:20]": (5, 100, "iter"),
     "step 400/1000 lr=0.001": (400, 1000, "step"),
     "global_step: 512": (512, None, "step"),
     "iter 120: loss 2.1": (120, None, "iter"),
@@ -39,6 +43,8 @@ VALUES = {
     "[PROGRESS] Epoch 5/50 - Train: 0.52, Val: 0.61": (("train", "0.52"), ("val", "0.61")),
     "val_loss=nan": (("val_loss", "nan"),),
     "loss: 0.1.2": (),
+    "Validation: 37%|███ | 3/9 [00:12<?, ?it/s]": (),
+    "loss: 3 %": (("loss", "3"),),
     "loss: high": (),
     "lossy: 3": (),
 }
@@ -145,6 +151,53 @@ def test_a_bar_counts_by_where_it_stands_and_not_by_being_drawn():  # R42
     news = read_news(drawn.encode())
     assert (news.lines, news.bar) == (0, "it 37/100")
     assert read_news(drawn.replace("37/", "38/").encode()).bar == "it 38/100"
+
+
+BARS = {
+    # Of what the run is counted by, then of the step in work: how much of it, how long a whole one takes.
+    " 37%|███ | 37/100 [00:12<00:20, 3.1it/s]": (20.0, None, None),
+    "Epoch:  37%|███ | 33/90 [01:00:12<1:00:20, 3.1s/it]": (3620.0, None, None),
+    "train:  37%|███ | 33/90 [1 day, 0:00:12<2 days, 1:00:00, 3.1s/it]": (49 * 3600.0, None, None),
+    "Epoch 3/90:  37%|███ | 37/100 [00:12<00:20, 3.1it/s]": (None, 0.37, 32.0),
+    "Epoch 3:  37%|███ | 37/100 [00:12<00:20, 3.1it/s, loss=0.31, v_num=1]": (None, 0.37, 32.0),
+    "Epoch 3:   0%| | 0/100 [00:00<?, ?it/s]": (None, 0.0, None),
+    "Epoch 3/90: 100%|███| 100/100 [00:32<00:00, 3.1it/s]": (None, 1.0, 32.0),
+    " 37%|███ | 37/100 [00:12<?, ?it/s]": (None, None, None),
+    " 37%|███ | 37/100 [00:12<00:20:99:1, 3.1it/s]": (None, None, None),
+    "Batch 15/20 - loss: 0.4987 - 3.21/s - ETA 0:00:02": (2.0, None, None),
+    "Epoch 3/90 - eta: 1:20:00": (4800.0, None, None),
+    "Epoch [4/20], Step [100/600], ETA: 1:20:00": (None, None, None),
+    "Batch 15/20 - meta 0:00:02": (None, None, None),
+}
+
+
+@pytest.mark.parametrize(("line", "want"), BARS.items())
+def test_times_to_go_are_read_for_what_they_are_about(line, want):  # R147
+    found = read_news(line.encode() + b"\r").progress
+    assert (found.eta_s, found.part, found.usual_step_s) == want
+
+
+def test_a_time_to_go_holds_until_the_next_line_of_the_same_step():  # R147
+    text = b"Epoch 3/90: 37%|# | 37/100 [00:12<00:20]\rEpoch 4/90 - loss: 0.3\n"
+    assert (read_news(text).progress.part, read_news(text).progress.usual_step_s) == (None, None)
+    text = b"Batch 15/20 - ETA 0:00:02\nBatch 16/20\n"
+    assert read_news(text).progress.eta_s is None
+    assert read_news(b"Batch 15/20 - ETA 0:00:02\nsaved\n").progress.eta_s == 2.0
+
+
+@pytest.mark.parametrize(
+    ("line", "stood_s"),
+    [
+        ("[HEARTBEAT 12:00:31] batch 15/20, 4 s ago", 4.0),
+        ("[HEARTBEAT 12:00:31] epoch 2/9, batch 15, 35 min ago", 2100.0),
+        ("[HEARTBEAT 12:00:31] batch 15/20, 3 h ago", 10800.0),
+        ("[HEARTBEAT 12:00:31]", None),
+        ("[HEARTBEAT 12:00:31] Training active...", None),
+        ("[HEARTBEAT 12:00:31] " + "9" * 40 + " s ago", None),
+    ],
+)
+def test_how_long_a_heartbeats_counter_stands_is_read(line, stood_s):  # R146 D9
+    assert read_news(b"[HEARTBEAT 1] x 1/2, 7 s ago\n" + line.encode() + b"\n").stood_s == stood_s
 
 
 def test_five_megabytes_of_one_bar():  # R42 D14

@@ -117,6 +117,8 @@ def test_the_document_has_exactly_the_promised_keys():
             "strict_kex": None,
             "progress": {"index": 12, "total": 40, "unit": "epoch", "eta_s": None, "last_step_at": "2027-01-15T07:34:00+00:00", "usual_step_s": 40.0},
             "loops": [],
+            "broken_off": None,
+            "usage": None,
             "evidence": [{"source": "log", "observed_at": "2027-01-15T08:00:00+00:00", "says": "84 kB, last written now"}],
             "untrusted_last_line": "Epoch 12/40", "untrusted_last_lines": [], "next": ["babysit logs gpu2 eval", "babysit stop eval"],
         }

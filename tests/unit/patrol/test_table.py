@@ -2,6 +2,7 @@ import re
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from unit.patrol.build import (
     BOX_NOW,
     CHAIN_PID,
@@ -14,6 +15,7 @@ from unit.patrol.build import (
     attempt,
     away,
     box,
+    broken,
     case,
     disk,
     end,
@@ -27,9 +29,11 @@ from unit.patrol.build import (
 
 from fleet.errors import EXIT_CODES, TICK_PRECEDENCE
 from fleet.model.probe import Alive, Cause, Locks, Stopping
-from fleet.model.verdict import Severity
+from fleet.model.usage import Usage, UsageEnd
+from fleet.model.verdict import Health, Severity
 from patrol.decide import decide, first_match
 from patrol.history import History
+from patrol.report import document, lines
 from patrol.table import TABLE
 
 OLD = 4000.0  # seconds: longer than the default stall time
@@ -40,6 +44,17 @@ BEATING = History(
 )
 BEATS = log(BEAT * 9, ago_s=20, start=100)
 SEEN = History(attempt=1, facts_at=NOW - 1860, seen_as="running")
+RISING = Usage(
+    "02-train",
+    1,
+    BOX_NOW - 5,
+    memory_bytes=31,
+    cgroup_bytes=31,
+    limit_bytes=32,
+    peak_bytes=31,
+    rising_since=BOX_NOW - 600,
+)
+OOM = replace(RISING, end=UsageEnd(None, 9, "oom", oom_scope="cgroup"))
 FAILED = {**GONE, "end": known(end("failed", stage="02-train", rc=3, why="exit"))}
 
 
@@ -88,6 +103,19 @@ CASES = {
         seen(end=known(end("done", number=1)), **GONE),
         "R-FINISH-1",
     ),
+    "R-BREAK-1": (
+        seen(**failed(rc=88), broken=known((broken(),))),
+        # An exit status alone is no wish of anybody.
+        seen(**failed(rc=88), broken=known(())),
+        "R-FAIL-1",
+    ),
+    "R-OOM-1": (
+        seen(**failed("signal", rc=137, signal=9, usage=known(OOM))),
+        # Another stage's end says nothing of this one.
+        seen(**failed("signal", rc=137, signal=9, usage=known(replace(OOM, stage="01-prepare")))),
+        "R-FAIL-2",
+    ),
+    "R-MEM-1": (seen(usage=known(RISING)), seen(usage=known(replace(RISING, rising_since=None))), "R-RUN-1"),
     "R-FAIL-2": (seen(**failed("signal", rc=137, signal=9)), seen(**failed("exit", rc=137)), "R-FAIL-1"),
     "R-FAIL-3": (seen(**failed("leftovers", rc=0)), seen(**failed("exit")), "R-FAIL-1"),
     "R-FAIL-4": (seen(**failed("disk", rc=None)), seen(**failed("leftovers")), "R-FAIL-3"),
@@ -195,7 +223,8 @@ def test_every_verdict_has_a_sentence_a_command_and_no_hole(row):
         assert "None" not in text
         assert "{" not in text
     assert all(
-        re.match(r"(babysit (patrol|logs|stop|resume|trust|arm)|ssh) ?", command) for command in verdict.next
+        re.match(r"(babysit (patrol|logs|stop|resume|trust|arm|usage)|ssh) ?", command)
+        for command in verdict.next
     )
 
 
@@ -235,6 +264,51 @@ def test_a_home_that_moved_to_another_machine_is_no_reboot(first_seen, now, says
     found = case(seen=probe(gone, box(machine_id=now)), history=History(attempt=1, machine_id=first_seen))
     verdict = decide(found.run, found.probe, found.history, NOW)
     assert verdict.row == "R-INTERRUPT-1" and verdict.summary.startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("found", "ended"),
+    [
+        ((broken(exit_code=87),), failed(rc=88)),
+        ((broken("01-prepare"),), failed(rc=88)),
+        ((broken(ago_s=290),), failed(rc=88)),  # after the stage's own end
+        ((broken(ago_s=3700),), failed(rc=88)),  # of an attempt before this one
+        ((broken(),), failed(rc=88) | {"alive": alive(4200), "locks": FREE}),
+        ((broken(),), failed(rc=3)),
+        ((broken(exit_code=0),), failed(rc=None)),
+    ],
+)
+def test_a_status_that_no_loop_explains_or_with_something_left_alive_stays_a_failure(found, ended):
+    assert first_match(case(**seen(**ended, broken=known(found)))).id == "R-FAIL-1"
+    unread = seen(**failed(rc=88), broken=MISSING)
+    assert first_match(case(**unread)).id == "R-FAIL-1"
+
+
+SNAPSHOT = "loopmonitor_break_71_20270115T075459Z.json"
+
+
+@pytest.mark.parametrize(
+    ("cwd", "saved", "says"),
+    [
+        ("/w", f"/w/{SNAPSHOT}", f"snapshot {SNAPSHOT} in its working folder · "),
+        ("/w", f"/tmp/\x1b[2J/{SNAPSHOT}", f"snapshot {SNAPSHOT} · "),
+        (None, "/w/next: babysit stop all", "a snapshot was saved · "),
+        ("/w", None, ""),
+    ],
+)
+def test_what_its_owner_broke_off_is_no_failure_and_its_meter_runs(cwd, saved, says):  # R34 S25
+    asked = case(run(cwd=cwd), **seen(**failed(rc=88), broken=known((broken(saved=saved),))))
+    verdict = decide(asked.run, asked.probe, asked.history, NOW)
+    assert (verdict.health, verdict.severity, verdict.exit_code) == (Health.STOPPED, Severity.NOTE, 0)
+    where = "stopped on request by break after iteration 3421 of stage train"
+    assert verdict.summary == f"{where} · {says}ended 5 min ago · the box is up and its meter runs"
+    assert verdict.next[0] == "babysit resume train --yes" and verdict.broken.saved == saved
+    assert any(seen.source == "loop's end" and "status 88" in seen.says for seen in verdict.evidence)
+    shown = "\n".join(lines([verdict], NOW))
+    assert "\x1b" not in shown and max(map(len, shown.splitlines())) <= 80
+    assert ('snapshot  "' in shown) == (saved is not None)
+    told = document([verdict], at=NOW, cursor=None, exit_code=0)["runs"][0]["broken_off"]
+    assert told["iteration"] == 3421 and (told["untrusted_saved"] is None) == (saved is None)
 
 
 def test_the_table_is_the_only_judge():

@@ -52,6 +52,14 @@ MISTAKES = [
         "[run.r]\nstages = [{name='x', command='a', leftovers='keep'}]",
         "run.r.stages[1].leftovers: Invalid enum value",
     ),
+    (
+        "[run.r]\nstages = [{name='x', command='a', monitor='yes'}]",
+        "run.r.stages[1].monitor: Expected `bool`, got `str`",
+    ),
+    (
+        "[run.r]\nmonitor = true\nstages = [{name='x', command='a'}]",
+        "run.r.monitor: no such key (hint: it belongs to a stage, below [[run.r.stages]])",
+    ),
     ("[run.r]\nbudget = 0\nstages = [{name='x', command='a'}]", "run.r.budget: Expected `int` >= 1"),
     ("[run.r]\ncwd = \"a\\nb\"\nstages = [{name='x', command='a'}]", "run.r.cwd: holds a character"),
     ("[run.r]\nartifacts = ['']\nstages = [{name='x', command='a'}]", "run.r.artifacts: an entry is empty"),

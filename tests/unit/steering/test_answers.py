@@ -14,7 +14,7 @@ from ledger_samples import a_run
 
 from fleet.errors import ProbeUnreadable
 from fleet.steering import charts, queue, says
-from fleet.steering.answers import said
+from fleet.steering.answers import next_of, said, untyped
 from fleet.steering.call import Called
 
 EVIL = "x\x1b]52;c;AAAA\x07\u202e</script><img src=x onerror=alert(1)> \"'&"
@@ -48,6 +48,37 @@ def one(verb="peek", status=0, **changes):
 
 def shown(verb, **changes):
     return says.lines(verb, one(verb, changes.pop("status", 0), **changes).answers[0], 0.42)
+
+
+def nobody(code="no-loop", status=3, next_step="ipc list"):
+    error = {"code": code, "what": "No alive processes matching 'all'.", "next": next_step}
+    return said(called(status=status, error=error), where="gpu1")[0]
+
+
+@pytest.mark.parametrize(
+    ("run", "what"),
+    [(None, "no loop runs on this box"), ("train", "no loop of run train runs on this box")],
+)
+def test_where_no_target_was_typed_none_is_spoken_of(run, what):
+    found = untyped(nobody(), run)
+    assert found.error.what == what and list(says.error_lines(found)) == [what]
+    content = says.document(found, box="my gpu", runs={}, took_s=1.0)
+    assert content["untrusted_error"]["what"] == what and content["next"] == ["babysit ipc 'my gpu' list"]
+    usage = nobody("usage", 2)
+    assert untyped(usage, run) == usage and untyped(one(), run) == one()
+
+
+def test_the_next_command_is_one_that_helps():
+    assert next_of(one(), "gpu1") == ()
+    assert next_of(nobody("usage", 2), "gpu1") == ("babysit ipc gpu1 list",)  # several are meant: which?
+    folder = nobody("folder", 2, "ls -la /home/dev/.ipc")
+    assert next_of(folder, "gpu1") == () and "on the box: ls -la /home/dev/.ipc" in says.error_lines(folder)
+
+
+def test_a_paused_loop_is_shown_as_one():
+    assert shown("peek", says="it is paused", reply={"state": STATE, "paused": True})[1:] == [
+        "  it is paused"
+    ]
 
 
 def test_a_peek_is_one_line():  # R155

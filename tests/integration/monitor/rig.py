@@ -1,0 +1,82 @@
+"""What the tests of the watcher share: busy cores, trees that do not want to die, and who is left of them."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import processes
+
+ROOT = Path(__file__).parents[3]
+TAG = "LEFT_TAG"
+
+# What ignores TERM, what has its own session, what was forked twice, both; then itself.
+STUBBORN = """
+sh -c 'trap "" TERM INT; touch "$0/a"; while :; do sleep 0.05; done' "$1" &
+setsid sh -c 'touch "$0/b"; exec sleep 300' "$1" &
+( ( sh -c 'touch "$0/c"; exec sleep 300' "$1" & ) & )
+( ( setsid sh -c 'trap "" TERM; touch "$0/d"; while :; do sleep 0.05; done' "$1" & ) & )
+while [ ! -e "$1/a" ] || [ ! -e "$1/b" ] || [ ! -e "$1/c" ] || [ ! -e "$1/d" ]; do sleep 0.02; done
+touch "$1/ready"
+while :; do sleep 0.05; done
+"""
+
+
+def stubborn(folder):
+    """The words of a tree that has to be killed; `ready` lies in the folder when all of it is there."""
+    return ["sh", "-c", STUBBORN, "sh", str(folder)]
+
+
+def whole_in_time(folder, run):
+    """Calls `run(folder of its own, limit in s)` until the tree was whole before its limit, whatever the machine does."""
+    for limit in (1, 4, 16, 45):
+        place = folder / f"within-{limit}"
+        place.mkdir()
+        run(place, limit)
+        if (place / "ready").exists():
+            return place
+    raise AssertionError("the tree was never whole in time")
+
+
+def tagged():
+    """A name for a tree: everything that inherits this environment is found by `alive`."""
+    return uuid.uuid4().hex
+
+
+def alive(tag):
+    """Pids of the living that carry the tag."""
+    wanted = f"{TAG}={tag}".encode()
+    return [
+        pid
+        for pid in processes.pids()
+        if wanted in processes.of(pid, "environ").split(b"\0") and processes.lives(pid)
+    ]
+
+
+@contextlib.contextmanager
+def busy_cores():
+    """Every core has more to do than it can."""
+    loops = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range((os.cpu_count() or 1) * 2)
+    ]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+
+
+def open_files():
+    """How many descriptors we hold."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def environment(tag=None, **more):
+    """Ours, with the package on its path."""
+    found = {**os.environ, "PYTHONPATH": str(ROOT), **more}
+    if tag is not None:
+        found[TAG] = tag
+    return found

@@ -1,0 +1,301 @@
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import processes
+import pytest
+import rig
+from waiting import wait_until
+
+from onbox.monitor import ProcessMonitor, execute_with_monitoring
+
+MISSING_JOB = "x" * 8
+
+
+def run_tagged(words, tag, **options):
+    return execute_with_monitoring(words, env={**os.environ, rig.TAG: tag}, quiet=True, **options)
+
+
+def test_a_timeout_leaves_nobody_of_the_whole_tree(tmp_path):  # R159
+    tag = rig.tagged()
+    (tmp_path / "usage.jsonl").write_text("of an earlier run\n")
+    monitors = []
+
+    def run(folder, limit):
+        with pytest.raises(subprocess.TimeoutExpired) as caught:
+            run_tagged(
+                rig.stubborn(folder), tag, timeout=limit, grace_s=0.3, output_file=tmp_path / "usage.jsonl"
+            )
+        monitors.append(caught.value.monitor)
+
+    rig.whole_in_time(tmp_path, run)
+    assert rig.alive(tag) == []
+    end = monitors[-1].get_end()
+    assert (end["killed_by"], end["left_running"]) == ("timeout", [])
+    assert json.loads((tmp_path / "usage.jsonl").read_text().splitlines()[-1])["kind"] == "exit"
+    assert max(json.loads(text)["aggregated"]["process_count"] for text in monitors[-1].get_samples()) > 4
+
+
+def test_what_ends_well_on_term_is_given_its_time(tmp_path):
+    save = "trap 'sleep 0.3; echo saved; exit 0' TERM; echo up; touch \"$0\"; while :; do sleep 0.05; done"
+    errors = []
+
+    def run(folder, limit):
+        with pytest.raises(subprocess.TimeoutExpired) as caught:
+            run_tagged(["sh", "-c", save, str(folder / "ready")], rig.tagged(), timeout=limit / 2, grace_s=30)
+        errors.append(caught.value)
+
+    rig.whole_in_time(tmp_path, run)
+    assert errors[-1].output == b"up\nsaved\n"
+    end = errors[-1].monitor.get_end()
+    assert (end["exit_code"], end["signal"], end["killed_by"]) == (0, None, "timeout")
+
+
+def test_who_is_stopped_hears_the_term_too():
+    began = time.monotonic()
+    with pytest.raises(subprocess.TimeoutExpired) as caught:
+        execute_with_monitoring(["sh", "-c", "kill -STOP $$; sleep 30"], timeout=0.3, grace_s=40, quiet=True)
+    assert caught.value.monitor.exit_code == -signal.SIGTERM
+    assert time.monotonic() - began < 30
+
+
+PROGRAM = """
+import json, subprocess, sys
+from onbox.monitor import execute_with_monitoring
+folder, words = sys.argv[1], sys.argv[2:]
+try:
+    execute_with_monitoring(words, grace_s=0.3, stdout=None, stderr=None)
+except KeyboardInterrupt as error:
+    end = error.monitor.get_end()
+    print(json.dumps([end["killed_by"], end["left_running"]]))
+    raise SystemExit(40)
+"""
+
+
+def test_an_interrupt_leaves_nobody_of_the_whole_tree(tmp_path):  # R159
+    tag = rig.tagged()
+    words = [sys.executable, "-c", PROGRAM, str(tmp_path), *rig.stubborn(tmp_path)]
+    with subprocess.Popen(words, env=rig.environment(tag), stdout=subprocess.PIPE) as process:
+        wait_until((tmp_path / "ready").exists, 30, "the tree to be whole")
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=40)
+    assert (process.returncode, json.loads(said)) == (40, ["user", []])
+    assert rig.alive(tag) == []
+
+
+def test_whoever_interrupts_twice_does_not_wait(tmp_path):
+    tag = rig.tagged()
+    program = PROGRAM.replace("grace_s=0.3", "grace_s=1000")
+    words = [sys.executable, "-c", program, str(tmp_path), *rig.stubborn(tmp_path)]
+    with subprocess.Popen(words, env=rig.environment(tag), stdout=subprocess.PIPE) as process:
+        wait_until((tmp_path / "ready").exists, 30, "the tree to be whole")
+        process.send_signal(signal.SIGINT)
+        # `sleep 300` obeys the TERM of the first one: then the grace has begun.
+        wait_until(lambda: not sleepers(tag), 30, "the first interrupt to be heard")
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=40)
+    assert (process.returncode, json.loads(said)) == (40, ["user", []])
+    assert rig.alive(tag) == []
+
+
+def sleepers(tag):
+    return [pid for pid in rig.alive(tag) if processes.of(pid, "cmdline") == b"sleep\x00300\x00"]
+
+
+def test_after_an_ordinary_end_the_rest_runs_on_and_is_named(tmp_path):
+    tag = rig.tagged()
+    script = f"(setsid sh -c 'echo on; touch {tmp_path}/up; sleep 0.3; echo still; touch {tmp_path}/wrote; exec sleep 100' &)"
+    script += f"; while [ ! -e {tmp_path}/up ]; do sleep 0.01; done; exit 3"
+    code, monitor = run_tagged(["sh", "-c", script], tag)
+    try:
+        left = monitor.get_end()["left_running"]
+        assert code == 3
+        assert {one["pid"] for one in left} <= set(rig.alive(tag)) and len(left) >= 1
+        wait_until((tmp_path / "wrote").exists, 20, "what was left to write on, and not to die of it")
+        wait_until(lambda: monitor.stdout == b"on\nstill\n", 20, "what it wrote")
+        wait_until(lambda: sleep_of(tag), 20, "what was left to go on")
+    finally:
+        for pid in rig.alive(tag):
+            os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not rig.alive(tag), 20, "them to end")
+    execute_with_monitoring(["true"])  # whoever was left and has ended since is collected with the next
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def sleep_of(tag):
+    return [pid for pid in rig.alive(tag) if processes.of(pid, "cmdline") == b"sleep\x00100\x00"]
+
+
+@pytest.mark.parametrize("megabytes", [40, 200])
+@pytest.mark.parametrize("kind", ["exec", "call"])
+def test_the_peak_of_a_short_job_is_what_the_job_itself_knows(megabytes, kind, tmp_path):  # R158
+    job = f"""
+held = bytearray({megabytes} << 20)
+for at in range(0, len(held), 4096): held[at] = 1
+print([line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")][0])
+"""
+    words = [sys.executable, "-I", "-S", "-c", job]
+    if kind == "exec":
+        done = subprocess.run(
+            [sys.executable, "-m", "onbox", "exec", "--json", "--", *words],
+            env=rig.environment(),
+            capture_output=True,
+            check=True,
+        )
+        known, end = int(done.stdout), json.loads(done.stderr)
+    else:  # our own size would be its floor: a program that is small
+        caller = f"from onbox.monitor import *\nfrom onbox.monitor.api import *\nc, m = execute_with_monitoring({words!r})\nprint(m.stdout.decode() + m.get_end())"
+        done = subprocess.run(
+            [sys.executable, "-c", caller], env=rig.environment(), capture_output=True, check=True
+        )
+        known, end = done.stdout.splitlines()
+        known, end = int(known), json.loads(end)
+    print(
+        f"{megabytes} MB: the job {known}, the kernel {end['max_rss_kb']}, summary {end['summary']['peak_mem_rss_kb']}"
+    )
+    assert end["max_rss_exact"] is True
+    assert abs(end["max_rss_kb"] - known) <= known / 100
+    assert abs(end["summary"]["peak_mem_rss_kb"] - known) <= known / 100
+
+
+def test_a_job_of_an_instant_has_a_sample_and_an_end(tmp_path):  # R158
+    for n in range(10):
+        path = tmp_path / f"{n}.jsonl"
+        code, monitor = execute_with_monitoring(["true"], output_file=path)
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        assert [line["kind"] for line in lines][:2] == ["metadata", "tree"] and lines[-1]["kind"] == "exit"
+        assert code == 0 and len(monitor.get_samples()) >= 1
+        end = monitor.get_end()
+        assert end["samples_taken"] >= 1 and end["wall_s"] > 0
+        assert end["max_rss_exact"] is False and end["minflt"] > 0
+
+
+def test_cpu_is_what_the_kernel_counted_whatever_the_samples_saw():  # R158
+    burn = "import time\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass\nprint(time.process_time())"
+    code, monitor = execute_with_monitoring(
+        [sys.executable, "-S", "-c", burn], base_interval_ms=60_000, text=True
+    )
+    end = monitor.get_end()
+    assert (code, len(monitor.get_samples())) == (0, 1)
+    assert end["utime_s"] + end["stime_s"] == pytest.approx(float(monitor.stdout), abs=0.15)
+
+
+def test_orphans_that_ended_are_counted_and_no_zombie_is_left(tmp_path):  # R158
+    burn = "import time\nend = time.process_time() + 0.4\nwhile time.process_time() < end: pass"
+    (tmp_path / "burn.py").write_text(burn)
+    # A zombie can be signalled too: this comes to its end when the orphan was collected.
+    script = '(setsid "$0" -S burn.py & echo $! >pid); while kill -0 $(cat pid); do sleep 0.02; done'
+    _, monitor = execute_with_monitoring(["sh", "-c", script, sys.executable], cwd=tmp_path)
+    end = monitor.get_end()
+    assert end["utime_s"] + end["stime_s"] > 0.35
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_the_callers_own_children_are_never_collected_nor_ended(tmp_path):  # R159
+    with subprocess.Popen(["sleep", "60"]) as sleeper, subprocess.Popen(["sh", "-c", "exit 9"]) as ended:
+        # An orphan of the caller's own, which comes to us while we take orphans in.
+        orphaning = subprocess.Popen(
+            ["sh", "-c", "sleep 0.3; sleep 50 & echo $!; exit 4"], stdout=subprocess.PIPE
+        )
+        with pytest.raises(subprocess.TimeoutExpired):
+            execute_with_monitoring(["sleep", "30"], timeout=1, grace_s=5, quiet=True)
+        orphan = int(orphaning.stdout.readline())
+        try:
+            assert sleeper.poll() is None and processes.lives(orphan)
+            assert (ended.wait(20), orphaning.wait(20)) == (9, 4)
+        finally:
+            os.kill(orphan, signal.SIGKILL)
+            orphaning.stdout.close()
+            sleeper.kill()
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(orphan, 0)
+
+
+def test_a_status_that_somebody_else_took_is_none_and_hangs_nobody():
+    script = (
+        "import os, signal\n"
+        "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+        "from onbox.monitor import execute_with_monitoring\n"
+        "code, m = execute_with_monitoring(['sh', '-c', 'sleep 0.2; exit 3'], start_new_session=True)\n"
+        "print(code, m.get_end()['exit_code'], len(m.get_samples()) > 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script],
+        env=rig.environment(),
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=True,
+    )
+    assert done.stdout == "None None True\n"
+
+
+def test_a_process_of_somebody_else_is_watched_and_left_alone(tmp_path):
+    script = "while [ ! -e go ]; do sleep 0.02; done; exit 6"
+    with subprocess.Popen(["sh", "-c", script], cwd=tmp_path) as process:
+        monitor = ProcessMonitor.from_pid(process.pid, 50, 100)
+        assert monitor.get_pid() == process.pid and monitor.is_running()
+        assert monitor.sample_once()["aggregated"]["mem_rss_kb"] > 0
+        (tmp_path / "go").touch()
+        monitor.run()
+        assert process.wait() == 6
+    end = monitor.get_end()
+    assert (end["exit_code"], end["signal"], monitor.exit_code) == (None, None, None)
+    assert not monitor.is_running() and len(monitor.get_samples()) > 1
+    with pytest.raises(ProcessLookupError):
+        ProcessMonitor.from_pid(process.pid)
+
+
+def test_killed_the_watcher_leaves_the_command_alive(tmp_path):  # R159
+    tag = rig.tagged()
+    words = [
+        sys.executable,
+        "-c",
+        PROGRAM,
+        str(tmp_path),
+        "sh",
+        "-c",
+        f"touch {tmp_path}/up; sleep 0.5; touch {tmp_path}/on; exec sleep 70",
+    ]
+    try:
+        with subprocess.Popen(words, env=rig.environment(tag)) as process:
+            wait_until((tmp_path / "up").exists, 30, "the command to run")
+            process.kill()
+        wait_until((tmp_path / "on").exists, 20, "the command to go on")
+        assert rig.alive(tag)
+    finally:
+        for pid in rig.alive(tag):
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_a_tree_that_forks_on_and_on_is_ended(tmp_path):  # R159
+    tag = rig.tagged()
+    chain = 'trap "" TERM; n=0; while :; do n=$((n+1)); (sleep 0.05 &) ; sleep 0.01; done'
+    with pytest.raises(subprocess.TimeoutExpired):
+        run_tagged(["sh", "-c", chain], tag, timeout=0.7, grace_s=0.2)
+    wait_until(lambda: not rig.alive(tag), 20, "the last of them to end")
+
+
+@pytest.mark.fault
+@pytest.mark.timeout(200)
+def test_a_thousand_processes_are_watched_and_ended(tmp_path):  # R158 R159
+    tag = rig.tagged()
+    script = f"n=0; while [ $n -lt 1000 ]; do sleep 300 & n=$((n+1)); done; touch {tmp_path}/ready; wait"
+    with pytest.raises(subprocess.TimeoutExpired) as caught:
+        run_tagged(["sh", "-c", script], tag, timeout=20, grace_s=10)
+    end = caught.value.monitor.get_end()
+    assert Path(tmp_path, "ready").exists() and not rig.alive(tag) and end["left_running"] == []
+    assert (
+        max(json.loads(text)["aggregated"]["process_count"] for text in caught.value.monitor.get_samples())
+        >= 1000
+    )
+    print(
+        f"1,001 processes: {end['samples_taken']} samples, {end['monitor_cpu_s']:.2f} s of processor time in {end['wall_s']:.0f} s"
+    )

@@ -1,0 +1,255 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import processes
+import pytest
+import rig
+from waiting import wait_until
+
+from onbox.monitor import command
+
+
+def execute(*words, tag=None, **options):
+    return subprocess.Popen(
+        [sys.executable, "-m", "onbox", "exec", *words], env=rig.environment(tag), text=True, **options
+    )
+
+
+def ran(*words, **options):
+    process = execute(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+    out, err = process.communicate(timeout=50)
+    assert "Traceback" not in err
+    return process.returncode, out, err
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["sh", "-c", "exit 7"], 7),
+        (["sh", "-c", "kill -9 $$"], 137),
+        (["sh", "-c", "kill -TERM $$"], 143),
+        (["no-such-command-here"], 127),
+        (["/etc/passwd"], 126),
+        (["/"], 126),
+    ],
+)
+def test_its_exit_status_is_the_commands(tmp_path, words, code):  # R63 R77
+    found, _, err = ran("--out", str(tmp_path / "u"), "--", *words)
+    assert found == code and err.startswith("onbox") and len(err.splitlines()) == 1
+    lines = [json.loads(line) for line in (tmp_path / "u").read_text().splitlines()]
+    assert lines[0]["kind"] == "metadata" and lines[-1]["kind"] == "exit"
+    assert lines[-1]["exit_code"] == (None if code > 128 else code)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["--"],
+        ["--interval", "0", "--", "true"],
+        ["--interval=-5", "--", "true"],
+        ["--interval", "x", "--", "true"],
+        ["--timeout=nan", "--", "true"],
+        ["--no-such", "--", "true"],
+        ["-o", "--", "true"],
+        ["--out"],
+        ["--json=1", "--", "true"],
+        ["--words", "x", "--", "true"],
+    ],
+)
+def test_wrong_words_are_usage(words, capsys):
+    assert command.main(words) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and "usage: " in said.err
+
+
+def test_help_says_how():
+    code, out, _ = ran("--help")
+    assert code == 0 and "--timeout S" in out and all(len(line) <= 80 for line in out.splitlines())
+
+
+def test_streams_are_the_callers_and_a_few_lines_say_what_came_of_it(tmp_path):
+    code, out, err = ran("sh", "-c", "cat; echo err >&2; sleep 0.2", stdin=subprocess.DEVNULL)
+    assert (code, out) == (0, "") and err.startswith("err\nonbox: sh: exit 0 after 0.")
+    assert ran("--quiet", "--", "echo", "x") == (0, "x\n", "")
+    code, out, err = ran("--json", "--stdout", str(tmp_path / "out"), "--", "echo", "x")
+    assert (code, err, (tmp_path / "out").read_text()) == (0, "", "x\n")
+    assert json.loads(out)["exit_code"] == 0
+    code, out, err = ran("--json", "--", "echo", "x")
+    assert (code, out, json.loads(err)["kind"]) == (0, "x\n", "exit")
+
+
+def test_a_timeout_ends_the_tree_with_124(tmp_path):  # R159
+    tag = rig.tagged()
+
+    def run(folder, limit):
+        words = [
+            f"--timeout={limit}",
+            "--grace=0.3",
+            "--out",
+            str(tmp_path / "u"),
+            "--",
+            *rig.stubborn(folder),
+        ]
+        assert ran(*words, tag=tag)[0] == 124
+
+    rig.whole_in_time(tmp_path, run)
+    assert rig.alive(tag) == []
+    end = json.loads((tmp_path / "u").read_text().splitlines()[-1])
+    assert (end["killed_by"], end["left_running"]) == ("timeout", [])
+
+
+def test_an_interrupt_ends_the_tree(tmp_path):  # R159
+    tag = rig.tagged()
+    words = ["--grace", "0.3", "--out", str(tmp_path / "u"), "--", *rig.stubborn(tmp_path)]
+    with execute(*words, tag=tag, stderr=subprocess.DEVNULL) as process:
+        wait_until((tmp_path / "ready").exists, 30, "the tree to be whole")
+        process.send_signal(signal.SIGINT)
+        process.wait(40)
+    assert rig.alive(tag) == []
+    assert process.returncode in (130, 137)
+    end = json.loads((tmp_path / "u").read_text().splitlines()[-1])
+    assert (end["killed_by"], end["left_running"]) == ("user", [])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_term_and_hup_go_on_to_the_whole_tree_and_the_command_says_how_it_ends(tmp_path, number):
+    tag = rig.tagged()
+    name = number.name.removeprefix("SIG")
+    script = (
+        f"trap 'echo told; exit 40' {name}\n"
+        f"setsid sh -c 'trap \"touch $0/heard; exit\" {name}; touch $0/up; while :; do sleep 0.02; done' {tmp_path} &\n"
+        f"while [ ! -e {tmp_path}/up ]; do sleep 0.01; done; touch {tmp_path}/ready; while :; do sleep 0.02; done"
+    )
+    words = ["--out", str(tmp_path / "u"), "--", "sh", "-c", script]
+    with execute(*words, tag=tag, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        wait_until((tmp_path / "ready").exists, 30, "the tree to be whole")
+        process.send_signal(number)
+        out, _ = process.communicate(timeout=40)
+    wait_until((tmp_path / "heard").exists, 20, "the one in its own session to hear it")
+    wait_until(lambda: not rig.alive(tag), 20, "all to end")
+    assert (process.returncode, out) == (40, "told\n")
+    end = json.loads((tmp_path / "u").read_text().splitlines()[-1])
+    assert (end["killed_by"], end["exit_code"]) == ("user", 40)
+
+
+def test_at_a_terminal_an_interrupt_is_heard_once_and_by_all(tmp_path):
+    tag = rig.tagged()
+    script = (
+        "import signal, subprocess\n"
+        "subprocess.Popen(['setsid', 'sleep', '200'])\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])\n"
+        "open('ready', 'w').close()\n"
+        "while True:\n"
+        "    seen = signal.sigwaitinfo([signal.SIGINT])\n"
+        "    open('seen', 'a').write('keys ' if seen.si_code > 0 else 'us ')\n"
+    )
+    master, slave = os.openpty()
+    try:
+        words = ["setsid", "-c", sys.executable, "-m", "onbox", "exec", "--grace", "0.7", "--quiet", "--"]
+        with subprocess.Popen(
+            [*words, sys.executable, "-c", script], cwd=tmp_path, stdin=slave, env=rig.environment(tag)
+        ) as process:
+            wait_until((tmp_path / "ready").exists, 20, "the command to be ready")
+            os.write(master, b"\x03")
+            assert process.wait(20) == 137  # it did not obey
+    finally:
+        os.close(master)
+        os.close(slave)
+    assert (tmp_path / "seen").read_text() == "keys "
+    assert rig.alive(tag) == []
+
+
+def test_whoever_interrupts_it_twice_does_not_wait(tmp_path):
+    tag = rig.tagged()
+    words = [
+        "--grace=1000",
+        "--quiet",
+        "--",
+        "sh",
+        "-c",
+        'trap "touch heard" INT; touch ready; while :; do sleep 0.02; done',
+    ]
+    with execute(*words, tag=tag, cwd=tmp_path) as process:
+        wait_until((tmp_path / "ready").exists, 20, "the command to be ready")
+        for _ in range(3):
+            process.send_signal(signal.SIGINT)
+            wait_until((tmp_path / "heard").exists, 20, "the command to hear it")
+        assert process.wait(30) == 137
+    assert rig.alive(tag) == []
+
+
+def test_a_command_of_an_instant_has_no_size_of_ours():
+    _, _, err = ran("--json", "--", "true")
+    end = json.loads(err)
+    print(f"the kernel says {end['max_rss_kb']} KiB, our own size is {end['max_rss_floor_kb']}")
+    assert end["max_rss_exact"] is False and end["samples_taken"] >= 1
+
+
+def test_it_inherits_what_the_caller_has(tmp_path):
+    look = "tr '\\0' '\\n' </proc/$$/environ | grep -v '^_=' | sort; find /proc/self/fd -type l -printf '%f\\n' | sort; grep -E '^Sig(Ign|Blk)' /proc/self/status; awk '{print $5, $6}' /proc/self/stat >&2"
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(rig.ROOT), "EMPTY": ""}
+    seen = []
+    for words in ([], [sys.executable, "-m", "onbox", "exec", "--quiet", "--"]):
+        shell = [
+            "sh",
+            "-c",
+            'trap "" HUP; exec 8>>"$0"; "$@"; exit $?',
+            str(tmp_path / "lock"),
+            *words,
+            "sh",
+            "-c",
+            look,
+        ]
+        done = subprocess.run(shell, env=env, capture_output=True, text=True, check=True)
+        seen.append(done.stdout.splitlines())
+    assert seen[0] == seen[1]
+    assert "8" in seen[1]
+
+
+def test_what_it_was_started_with_is_not_the_commands(tmp_path):
+    # A shell that becomes the watcher hands it the children that it had.
+    tag = rig.tagged()
+    script = 'sleep 100 >/dev/null 2>&1 & echo $!; exec "$0" -m onbox exec --timeout 0.3 --json -- sleep 50'
+    done = subprocess.run(
+        ["sh", "-c", script, sys.executable],
+        env=rig.environment(tag),
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    other = int(done.stdout)
+    try:
+        assert done.returncode == 124 and processes.lives(other)
+        assert json.loads(done.stderr)["left_running"] == []
+        assert json.loads(done.stderr)["summary"]["max_processes"] == 1
+    finally:
+        os.kill(other, signal.SIGKILL)
+
+
+def test_many_orphans_are_collected_as_they_end(tmp_path):
+    script = "n=0; while [ $n -lt 300 ]; do (true &); n=$((n+1)); done; sleep 1; grep -c . /dev/null; ps -o stat= --ppid $PPID | grep -c Z"
+    process = execute(
+        "--interval",
+        "60000",
+        "--max-interval",
+        "60000",
+        "--quiet",
+        "--",
+        "sh",
+        "-c",
+        script,
+        stdout=subprocess.PIPE,
+    )
+    out, _ = process.communicate(timeout=50)
+    assert int(out.split()[-1]) < 100
+
+
+def test_a_file_that_cannot_be_opened_is_125_and_nothing_runs(tmp_path):
+    for option in ("--out", "--stdout", "--stderr"):
+        code, _, err = ran(option, "/no/such/folder/x", "--", "touch", str(tmp_path / "ran"))
+        assert code == 125 and "No such file" in err and not (tmp_path / "ran").exists()

@@ -1,0 +1,35 @@
+"""Programs that say how far they are, under the oldest and the newest Python of this machine."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import pythons
+
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "steering"))
+
+from loops import Program
+
+_FOUND = pythons.found()
+_VERSIONS = sorted(_FOUND, key=lambda version: tuple(map(int, version.split("."))))
+
+
+@pytest.fixture(params=sorted({_VERSIONS[0], _VERSIONS[-1]}))
+def python(request):
+    """The oldest and the newest."""
+    return _FOUND[request.param]
+
+
+@pytest.fixture
+def program(tmp_path):
+    """`program(text, python=…, env=…)` starts a script; all of them end with the test."""
+    started = []
+
+    def start(text, **options):
+        started.append(Program(tmp_path / f"program-{len(started)}", text, **options))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()

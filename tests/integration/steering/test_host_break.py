@@ -1,0 +1,73 @@
+"""A run that its owner breaks off: what the patrol says of it, and where the command stands afterwards."""
+
+import pytest
+from waiting import wait_until
+
+pytestmark = pytest.mark.timeout(180)
+
+SCRIPT = """
+import sys, time
+from onbox import ipc_range
+if len(sys.argv) > 1:
+    sys.exit(int(sys.argv[1]))
+for step in ipc_range(1_000_000, label="training"):
+    step.track(loss=1.0 / (1 + step.index))
+    time.sleep(0.02)
+"""
+
+
+def armed(desk, gpu, name, *words):
+    """A run of one stage that runs the script, in the home folder of the box."""
+    path = gpu.home / "breakable.py"
+    path.write_text(SCRIPT)
+    path.chmod(0o644)
+    done = desk.run("arm", "gpu1", name, "--", " ".join(["python3", "breakable.py", *words]))
+    assert "attempt 1" in done.said, done.said
+
+
+def verdict(desk, name):
+    runs = desk.run("patrol", "--once", "--now", "--json").json["runs"]
+    return next(run for run in runs if run["run"] == name)
+
+
+def test_what_its_owner_broke_off_is_stopped_and_the_command_stands_in_its_story(gpu, desk):  # R34 R155
+    armed(desk, gpu, "train")
+    wait_until(lambda: verdict(desk, "train")["loops"], 60, "a loop with a state")
+    assert desk.run("ipc", "gpu1", "set", "lr=0.5", "--run", "train").returncode == 0
+    # The page is written anew at the next look, though nothing of the run has changed.
+    assert verdict(desk, "train")["health"] in ("running", "starting")
+    assert ", command: ipc set lr=0.5 on gpu1: training" in desk.run("handbook", "train").stdout
+    done = desk.run("ipc", "gpu1", "break", "--run", "train", "--yes")
+    assert done.returncode == 0, done.said
+    wait_until(lambda: verdict(desk, "train")["health"] == "stopped", 60, "the end of the run")
+    found = verdict(desk, "train")
+    assert (found["row"], found["health"], found["severity"]) == ("R-BREAK-1", "stopped", "note"), found
+    assert found["next"][0] == "babysit resume train --yes"
+    told = found["broken_off"]
+    assert told["iteration"] > 0 and "/loopmonitor_break_" in told["untrusted_saved"]
+    looked = desk.run("patrol", "--once", "--now")
+    assert looked.returncode == 0 and "stopped on request by break after" in looked.stdout, looked.said
+    said = " ".join(looked.stdout.split())
+    assert "its meter runs" in said and "snapshot loopmonitor_break_" in said and 'snapshot "/' in said
+    shown = desk.run("status", "train")
+    story = shown.stdout.partition("What happened, newest last\n")[2]
+    at = [
+        story.index(word)
+        for word in ("command  ipc set", "command  ipc break", "patrol   train on gpu1: stopped")
+    ]
+    assert at == sorted(at) and all(len(line) <= 80 for line in shown.stdout.splitlines()), shown.said
+    page = desk.run("handbook", "train").stdout
+    assert "## What happened" in page and "command: ipc break on gpu1" in page
+    # The chain on the box says failed: the line to start it by hand has to quote that.
+    assert "1:failed'" in page and "1:stopped'" not in page
+    (gpu.home / "breakable.py").write_text("print('went on')")
+    again = desk.run("resume", "train", "--yes")
+    assert "attempt 2" in again.said, again.said
+    wait_until(lambda: verdict(desk, "train")["health"] == "finished", 60, "the second attempt")
+
+
+def test_the_same_status_without_a_loop_that_was_broken_off_is_a_failure(gpu, desk):  # R34
+    armed(desk, gpu, "plain", "88")
+    wait_until(lambda: verdict(desk, "plain")["health"] == "failed", 60, "the end of the run")
+    found = verdict(desk, "plain")
+    assert (found["row"], found["severity"], found["broken_off"]) == ("R-FAIL-1", "page", None)
