@@ -39,12 +39,12 @@ def decision_table() -> str:
 
 def commands() -> str:
     """docs/commands.md: every verb's own help."""
-    root = click.Context(cli, info_name="babysit", max_content_width=80, terminal_width=80)
+    root = click.Context(cli, info_name="babysit", terminal_width=80, **cli.context_settings)
     parts = ["# Commands\n", f"```text\n{cli.get_help(root)}\n```\n"]
     for name in VERBS:
         command = cli.get_command(root, name)
         assert command is not None  # noqa: S101 - VERBS is the group's own list
-        context = click.Context(command, info_name=name, parent=root, max_content_width=80, terminal_width=80)
+        context = click.Context(command, info_name=name, parent=root, terminal_width=80)
         parts.append(f"## babysit {name}\n\n```text\n{command.get_help(context)}\n```\n")
     return "\n".join(parts)
 

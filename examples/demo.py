@@ -41,6 +41,7 @@ command = "python3 prepare.py"
 [[run.iris.stages]]
 name = "train"
 command = "python3 train.py --epochs {epochs} --epoch-seconds {epoch_s}"
+monitor = true
 [[run.iris.stages]]
 name = "eval"
 command = "python3 evaluate.py"
@@ -104,6 +105,7 @@ class Story:
             ("A sentinel waits for the end, on the box itself.", self.watch, 0),
             ("The phone got these notices:", self.notices, 0),
             ("The results, as the job wrote them:", self.results, 0),
+            ("What the training used, both times, from its first instruction to its last:", self.usage, 0),
             ("And the handbook, for whoever comes next (its first lines):", self.handbook, 0),
         )
         for number, (title, chapter, expected) in enumerate(chapters, 1):
@@ -168,6 +170,9 @@ class Story:
 
     def results(self) -> int:
         return self.babysit("results", "gpu1", "iris")
+
+    def usage(self) -> int:
+        return self.babysit("usage", "gpu1", "iris")
 
     def handbook(self) -> int:
         return self.babysit("handbook", "iris", lines=24)

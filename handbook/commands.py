@@ -45,6 +45,11 @@ def logs(box: str, run: str) -> str:
     return f"babysit logs {quote.sh(box)} {quote.sh(run)}"
 
 
+def usage(box: str, run: str) -> str:
+    """Shows what the run's watched stages used."""
+    return f"babysit usage {quote.sh(box)} {quote.sh(run)}"
+
+
 def tail_log(facts: HandbookFacts) -> str:
     """The log's last lines, by plain ssh."""
     return ssh(facts, f"tail -n 50 {path(facts.folder + '/run.log')}")

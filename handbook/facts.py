@@ -18,10 +18,14 @@ _ADDRESS = re.compile(r"[^\s\x00-\x1f\x7f@-][^\s\x00-\x1f\x7f@]*")
 
 
 class StageFacts(Struct, frozen=True):
-    """One stage: `file` is NN-NAME, by which its command and its marker are kept on the box."""
+    """One stage: `file` is NN-NAME, by which its command and its marker are kept on the box.
+
+    `monitor`: its memory and CPU are watched there.
+    """
 
     file: str
     command: str
+    monitor: bool = False
 
 
 class HandbookFacts(Struct, frozen=True):
@@ -101,7 +105,7 @@ def facts(
         folder=f"{state_dir or DEFAULT_STATE_DIR}/runs/{run.run_id}",
         chain=run.chain,
         stages=tuple(
-            StageFacts(f"{number:02d}-{stage.name}", stage.command)
+            StageFacts(f"{number:02d}-{stage.name}", stage.command, stage.monitor)
             for number, stage in enumerate(spec.stages, 1)
         ),
         cwd=spec.cwd,

@@ -66,6 +66,8 @@ def render(facts: HandbookFacts, now: float) -> str:
         look=commands.look(facts.name),
         watch=commands.watch(facts.box, facts.name),
         logs=commands.logs(facts.box, facts.name),
+        usage=commands.usage(facts.box, facts.name),
+        watched=[stage.file for stage in facts.stages if stage.monitor],
         stop=commands.stop(facts.name),
         tail_log=_tame(commands.tail_log(facts)),
         read_records=_tame(commands.read_records(facts)),

@@ -1,4 +1,4 @@
-"""Verdicts as people and programs read them: one line a run, one document, one table. Pure text.
+"""Verdicts as people and programs read them: some lines a run, one document. Pure text.
 
 What a box wrote stands only in `untrusted_…` fields, or quoted at the end of a line, made harmless.
 """
@@ -7,22 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
-from msgspec import Struct
-
 from fleet.model.probe import Broken, Loop
-from fleet.model.run import Run
 from fleet.model.verdict import Health, Progress, Severity, Verdict
-from fleet.text.say import ago, duration, plural
+from fleet.text.say import ago, plural
 from fleet.text.untrusted import render_untrusted
 from patrol.progress import tracked_words
 from patrol.usage import document as usage_document
 
 SCHEMA = "babysit.patrol/1"
-_UNKNOWN = "\N{EN DASH}"
-_BARS = "▁▂▃▄▅▆▇█"
-_BARS_SHOWN = 5
-_NAME_COLUMN_MAX = 20
+NAME_COLUMN_MAX = 20
 _LAST_LINE_CHARS = 200
 _LINES_BEFORE = 3  # of the log, above its last line
 _LAST_LINE_ROWS = 3  # what a program said last is what its owner needs: whole, as far as that goes
@@ -41,7 +34,7 @@ def lines(verdicts: Sequence[Verdict], now: float, width: int = 80) -> list[str]
     for verdict in verdicts:
         needs = verdict.severity is Severity.PAGE
         health = verdict.health.upper() if needs else verdict.health.value
-        head = f"{_cut(verdict.run, names):<{names}}   {_cut(verdict.box, boxes):<{boxes}}  {health:<11} "
+        head = f"{cut(verdict.run, names):<{names}}   {cut(verdict.box, boxes):<{boxes}}  {health:<11} "
         pieces = [piece for piece in verdict.summary.split(" · ") if piece]
         text += _wrapped(head, [*pieces, *tracked_words(verdict), _age(verdict, now)], indent, width)
         if needs:
@@ -101,51 +94,6 @@ def iso(at: float | None) -> str | None:
         return None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
     except (OverflowError, ValueError, OSError):
         return None
-
-
-def rings(histories: Mapping[str, bytes]) -> dict[str, tuple[int, ...]]:
-    """The recent step counts of each run, oldest first, from the histories as they are stored."""
-    return {run_id: msgspec.json.decode(stored, type=_Ring).recent for run_id, stored in histories.items()}
-
-
-def status_table(
-    runs: Sequence[Run],
-    verdicts: Mapping[str, Verdict],
-    recent: Mapping[str, tuple[int, ...]],
-    armed: Sequence[str],
-    now: float,
-    *,
-    width: int = 80,
-) -> list[str]:
-    """What the last tick knew, a line a run below a heading; AGE is the age of the facts."""
-    head = ("RUN", "BOX", "STATE", "AGE", "PROGRESS", "ETA", "GPU", "ARMED")
-    watch = ", ".join(armed) or _UNKNOWN
-    rows = [
-        head,
-        *(_cells(run, verdicts.get(run.run_id), recent.get(run.run_id, ()), watch, now) for run in runs),
-    ]
-    widths = [min(max(len(row[column]) for row in rows), _NAME_COLUMN_MAX) for column in range(len(head))]
-    return [
-        "  ".join(_cut(cell, size).ljust(size) for cell, size in zip(row, widths, strict=True))[
-            :width
-        ].rstrip()
-        for row in rows
-    ]
-
-
-def sparkline(counts: Sequence[int]) -> str:
-    """The last five counts as bars between the least and the most of them; empty without any."""
-    shown = counts[-_BARS_SHOWN:]
-    if not shown:
-        return ""
-    low, high = min(shown), max(shown)
-    if high == low:
-        return _BARS[4] * len(shown)
-    return "".join(_BARS[1 + (count - low) * 5 // (high - low)] for count in shown)
-
-
-class _Ring(Struct):
-    recent: tuple[int, ...] = ()
 
 
 def _run(verdict: Verdict) -> dict[str, Any]:
@@ -216,31 +164,6 @@ def _broken(loop: Broken | None) -> dict[str, Any] | None:
     }
 
 
-def _cells(
-    run: Run, verdict: Verdict | None, recent: Sequence[int], watch: str, now: float
-) -> tuple[str, str, str, str, str, str, str, str]:
-    left = "disarmed" if run.disarmed_at is not None else "superseded" if run.superseded_by else ""
-    watch = _UNKNOWN if left else watch
-    if verdict is None:
-        state = f"{left} unseen" if left else "not seen yet"
-        return (run.name, run.box.name, state, _UNKNOWN, _UNKNOWN, _UNKNOWN, _UNKNOWN, watch)
-    state = verdict.health.upper() if verdict.severity is Severity.PAGE else verdict.health.value
-    if left:
-        state = f"{left} {verdict.health.value}"
-    age = _UNKNOWN if verdict.facts_at is None else duration(now - verdict.facts_at)
-    progress = verdict.progress or Progress()
-    steps = _UNKNOWN
-    if progress.index is not None:
-        total = f"/{progress.total}" if progress.total else ""
-        steps = f"{sparkline(recent)} {progress.index}{total}".strip()
-    eta = duration(progress.eta_s) if progress.eta_s is not None else "?" if progress.total else _UNKNOWN
-    gpu = next(
-        (seen.says for seen in verdict.evidence if seen.source == "gpu" and seen.says[:4] == "GPU "), _UNKNOWN
-    )
-    gpu = gpu.partition(",")[0].removeprefix("GPU ")
-    return (run.name, run.box.name, state, age, steps, eta, gpu, watch)
-
-
 def _age(verdict: Verdict, now: float) -> str:
     if verdict.facts_at is None:
         return "no facts yet"
@@ -284,14 +207,15 @@ def _quoted(label: str, text: str, indent: int, width: int, rows: int = 1) -> li
     """A line of the box in quotes, harmless, on at most `rows` lines; a cut is shown."""
     lead = f"{'':<{indent}}{label:<9} "
     room = max(8, width - len(lead))
-    shown = f'"{_cut(render_untrusted(text, _LAST_LINE_CHARS), room * rows - 2)}"'
+    shown = f'"{cut(render_untrusted(text, _LAST_LINE_CHARS), room * rows - 2)}"'
     pieces = [shown[at : at + room] for at in range(0, len(shown), room)]
     return [lead + pieces[0], *(" " * len(lead) + piece for piece in pieces[1:])]
 
 
 def _column(names: Sequence[str]) -> int:
-    return min(max(map(len, names), default=0), _NAME_COLUMN_MAX)
+    return min(max(map(len, names), default=0), NAME_COLUMN_MAX)
 
 
-def _cut(text: str, size: int) -> str:
+def cut(text: str, size: int) -> str:
+    """The first `size` characters; `…` stands for what is left out."""
     return text if len(text) <= size else text[: size - 1] + "…"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from babysit.acts.here import Here
     from babysit.acts.tick import Tick
     from fleet.ledger.ledger import Ledger
-    from fleet.ledger.rows import Event
+    from fleet.ledger.rows import Event, OutboxRow
     from fleet.model.run import Run
     from sentinels.pulse import Gap
 
@@ -139,13 +139,14 @@ def status(*, run: str | None, every: bool, as_json: bool) -> int:
     from fleet.ledger.ledger import Ledger
     from fleet.ledger.paths import state_folder
     from patrol import report, timeline
+    from patrol.status import rings, status_table
 
     now = clock.now()
     with Ledger.open(state_folder(), write=False) as ledger:
         runs = ledger.runs.all(current=not every) if run is None else (_named(ledger, run),)
         events = _events(ledger, runs[0] if run else None)
         verdicts = ledger.ticks.verdicts()
-        rings = report.rings(ledger.ticks.histories())
+        recent = rings(ledger.ticks.histories())
         fires = armed.triggers(ledger, now)
         last = next(iter(ledger.ticks.seen(limit=1)), None)
         lost = ledger.outbox.undelivered()
@@ -163,16 +164,23 @@ def status(*, run: str | None, every: bool, as_json: bool) -> int:
         speak.document(content)
         return 0
     if runs:
-        for line in report.status_table(runs, verdicts, rings, fires, now):
+        for line in status_table(runs, verdicts, recent, fires, now):
             speak.line(line)
     else:
         more = "" if every else " (babysit status --all: disarmed ones too)"
         speak.prose(f"No run is watched here.{more}")
     _tell_events(events, now, of_run=run is not None)
     for row in lost:
-        tries = f"{row.tries} tries" if row.tries != 1 else "1 try"
-        speak.prose(f"notice for {row.event.run_id} not delivered to {row.target} ({tries}): {row.error}")
+        speak.prose(_undelivered(row))
     return 0
+
+
+def _undelivered(row: "OutboxRow") -> str:
+    notice, tries = f"notice for {row.event.run_id}", f"{row.tries} tries" if row.tries != 1 else "1 try"
+    if row.error is None:  # queued, or in somebody's hands this very moment
+        tried = tries if row.tries else "not tried"
+        return f"{notice} waits to be sent to {row.target} ({tried} so far): babysit patrol --once sends it"
+    return f"{notice} not delivered to {row.target} ({tries}): {row.error}"
 
 
 def _named(ledger: "Ledger", run: str) -> "Run":

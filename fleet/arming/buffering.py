@@ -5,18 +5,21 @@ before anything starts: what a log that stands still for an hour means is not se
 """
 
 import re
+from itertools import takewhile
 
 _NAME = "PYTHONUNBUFFERED"
 _COMMANDS = re.compile(r"[;&|\n(){}`]+")
 _PYTHON = re.compile(r"(?:\S*/)?python[\d.]*")
 _FLAGS = re.compile(r"-[A-Za-z]+")
+_KEPT = re.compile(rf"-[A-Za-z]*E|--preserve-env(?:$|=.*\b{_NAME}\b)")
 _QUOTES = str.maketrans("", "", "'\"")
+_REMARK = re.compile(r"(?m)(?:^|(?<=\s))#.*$")
 
 
 def holds_back(command: str) -> str | None:
     """The words of `command` that take the variable from a Python without `-u`; None where there are none."""
     gone = None
-    for part in _COMMANDS.split(command.replace("\\\n", " ")):
+    for part in _COMMANDS.split(_REMARK.sub("", command.replace("\\\n", " "))):
         words = part.translate(_QUOTES).split()
         if "unset" in words[:1] and _NAME in words:
             gone = f"unset {_NAME}"
@@ -35,11 +38,14 @@ def _taken(before: list[str]) -> str | None:
         return f"{_NAME}="
     for place, word in enumerate(before):
         rest, name = before[place + 1 :], word.rpartition("/")[2]
-        if name == "env" and {"-", "-i", "--ignore-environment"} & set(rest):
-            return "env -i"
-        if name == "env" and (f"--unset={_NAME}" in rest or f"-u {_NAME}" in " ".join(rest)):
-            return f"env -u {_NAME}"
-        if name == "sudo" and not {"-E", "--preserve-env"} & set(rest):
+        if name == "env":
+            # Its own words come first: what stands behind a value may be the flag of another command.
+            own = list(takewhile(lambda said: said.startswith("-") or said == _NAME, rest))
+            if {"-", "-i", "--ignore-environment"} & set(own):
+                return "env -i"
+            if f"--unset={_NAME}" in own or f"-u {_NAME}" in " ".join(own):
+                return f"env -u {_NAME}"
+        if name == "sudo" and not any(map(_KEPT.match, rest)):
             return "sudo"
     return None
 

@@ -98,7 +98,7 @@ def _wait(pid: int, waited: Iterable[int]) -> Tuple[str, int, int]:
         if seen.si_signo != signal.SIGCHLD:
             # What the kernel sends for a terminal reaches the command by itself: it is in the same group.
             if seen.si_code <= 0:
-                os.kill(pid, seen.si_signo)
+                tell(pid, seen.si_signo)
             continue
         ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
         if ended is None:
@@ -106,6 +106,14 @@ def _wait(pid: int, waited: Iterable[int]) -> Tuple[str, int, int]:
         if ended.si_code == os.CLD_EXITED:
             return "exit", ended.si_status, 0
         return "signal", ended.si_status, int(ended.si_code == os.CLD_DUMPED)
+
+
+def tell(pid: int, number: int) -> None:
+    """Nothing comes back: the command got the signal, or a line says why not: it may be another user now."""
+    try:
+        os.kill(pid, number)
+    except OSError as error:
+        cannot("send %s to the command" % signal.Signals(number).name, error)
 
 
 def not_started(result: Path, name: str, number: int) -> int:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -11,6 +12,7 @@ from typing import Any, Callable, Container, Dict, List, Optional
 from onbox.meter.nvml import Nvml, Seen, Use
 
 _EVERY_S = 1.0  # the driver itself renews its figures no more often
+_BEGIN_S = 1.0  # what a command waits at its gate for a driver's first answer
 _COMMAND_EVERY_S = 5.0
 _COMMAND_LIMIT_S = 10.0
 _ANSWER_BYTES = 65536
@@ -46,7 +48,7 @@ class Gpu:
         self._contained = contained_here() if contained is None else contained
         self._source: Any = None
         try:
-            self._source = _Asked(Nvml(library))
+            self._source = _Asked(library)
             self.method: Optional[str] = "nvml"
         except (OSError, AttributeError):
             self._source = _Command(command, not_ours)
@@ -154,14 +156,21 @@ def _process(use: Use, seen: Seen) -> Dict[str, Any]:
 
 
 class _Asked:
-    """Asks the library in a thread of its own: a driver that hangs must not hold who watches."""
+    """Asks the library in a thread of its own: a driver that hangs must not hold who watches.
 
-    def __init__(self, nvml: Nvml) -> None:
-        self._nvml = nvml
-        self._seen: Optional[Seen] = nvml.read()
-        self._over = threading.Event()
+    Raises what `Nvml` does, where that is known before long.
+    """
+
+    def __init__(self, library: Any) -> None:
+        self._library = library
+        self._seen: Optional[Seen] = None
+        self._error: Optional[Exception] = None
+        self._begun, self._over = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._ask, name="onbox-gpu", daemon=True)
         self._thread.start()
+        self._begun.wait(_BEGIN_S)
+        if self._error is not None:
+            raise self._error
 
     def newest(self, _now: float) -> Optional[Seen]:
         return self._seen
@@ -171,9 +180,17 @@ class _Asked:
         self._thread.join(_EVERY_S)
 
     def _ask(self) -> None:
+        try:
+            nvml = Nvml(self._library)
+            self._seen = nvml.read()
+        except (OSError, AttributeError) as error:
+            self._error = error
+            return
+        finally:
+            self._begun.set()
         while not self._over.wait(_EVERY_S):
-            self._seen = self._nvml.read()
-        self._nvml.close()
+            self._seen = nvml.read()
+        nvml.close()
 
 
 class _Command:
@@ -198,7 +215,7 @@ class _Command:
 
     def close(self) -> None:
         if self._asked is not None:
-            self._asked.kill()
+            self._kill(self._asked.pid)
             self._end()
 
     def _ask(self, now: float) -> None:
@@ -222,7 +239,7 @@ class _Command:
             return
         if asked.poll() is None:
             if now > self._until:
-                asked.kill()  # collected by a later look, or never: it may hang in the kernel
+                self._kill(asked.pid)  # collected by a later look, or never: it may hang in the kernel
             return
         answer = os.read(asked.stdout.fileno(), _ANSWER_BYTES).decode("utf-8", "replace")
         self._end()
@@ -232,6 +249,12 @@ class _Command:
         else:
             self._seen, self._question = Seen(self._devices, uses_of(answer)), _QUERY
             self._due = now + _COMMAND_EVERY_S
+
+    @staticmethod
+    def _kill(pid: int) -> None:
+        """With what it has started: it may be a script around the real one, whose orphan would come to us."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)
 
     def _end(self) -> None:
         if self._asked is not None and self._asked.stdout is not None:

@@ -22,9 +22,9 @@ class Kills:
         self._rose_at: Optional[float] = None
         self._hit_at: Optional[float] = None
 
-    def look(self, now: float, gone: Sequence[object]) -> None:
-        """Nothing comes back: `gone` are no longer there since the last look."""
-        if not gone and now < self._again_at:
+    def look(self, now: float, gone: Sequence[object], *, last: bool = False) -> None:
+        """Nothing comes back: `gone` went since the look before; at the `last` one the command has ended."""
+        if not gone and not last and now < self._again_at:
             return
         self._again_at = now + _EVERY_S[self.scope]
         count = self._count()

@@ -12,11 +12,21 @@ _REST_POINTS = 3  # fewer are no history
 
 
 class _Point:
-    __slots__ = ("at_ms", "high", "last_ms", "low")
+    """A stretch of time: its highest, the lowest until that was reached, and how far it fell after it."""
+
+    __slots__ = ("at_ms", "fell", "high", "last_ms", "low")
 
     def __init__(self, at_ms: int, value: int) -> None:
         self.at_ms = self.last_ms = at_ms
-        self.low = self.high = value
+        self.low = self.high = self.fell = value
+
+    def extend(self, later: "_Point") -> None:
+        """Nothing comes back: `later` follows it at once and is part of it from now on."""
+        if later.high > self.high:
+            self.low, self.high, self.fell = min(self.low, self.fell, later.low), later.high, later.fell
+        else:
+            self.fell = min(self.fell, later.low, later.fell)
+        self.last_ms = later.last_ms
 
 
 class Rising:
@@ -34,8 +44,7 @@ class Rising:
             self.peak, self.peak_at_ms = value, at_ms
         last = self._points[-1] if self._points else None
         if last is not None and at_ms - last.at_ms < self._width_ms:
-            last.low, last.high = min(last.low, value), max(last.high, value)
-            last.last_ms = at_ms
+            last.extend(_Point(at_ms, value))
             return
         self._points.append(_Point(at_ms, value))
         if len(self._points) >= _MOST:
@@ -53,9 +62,12 @@ class Rising:
         lowest = self.peak
         first = len(points)
         for index in range(len(points) - 1, -1, -1):
-            if points[index].high * _FELL > lowest:
+            point = points[index]
+            if index < len(points) - 1:  # what it fell after the peak does not count
+                lowest = min(lowest, point.fell)
+            if point.high * _FELL > lowest:
                 break
-            first, lowest = index, min(lowest, points[index].low)
+            first, lowest = index, min(lowest, point.low)
         points = self._rested(points[first:])
         if not points or points[0].low * _ROSE > self.peak:
             return None
@@ -79,8 +91,7 @@ class Rising:
     def _halve(self) -> None:
         kept: List[_Point] = []
         for first, second in zip(self._points[::2], self._points[1::2]):
-            first.low, first.high = min(first.low, second.low), max(first.high, second.high)
-            first.last_ms = second.last_ms
+            first.extend(second)
             kept.append(first)
         if len(self._points) % 2:
             kept.append(self._points[-1])

@@ -44,8 +44,8 @@ class Sampler:
     """Begins with `zero` (a child at its gate) or `attach` (whoever runs already), ends with `end`.
 
     `alone`: every child of ours that is born from then on is the tree's, unless `not_ours` says otherwise.
-    `mark`: what the command has as ONBOX_WATCH. `start`: the moment (`time.time()`) that the metadata name as
-    its beginning. A sample that is taken while the command waits to be collected has its last CPU and IO.
+    `mark`: what the command has as ONBOX_WATCH. A sample that is taken while the command waits to be
+    collected has its last CPU and IO.
     """
 
     def __init__(
@@ -54,10 +54,9 @@ class Sampler:
         *,
         alone: bool = False,
         mark: Optional[str] = None,
-        start: Optional[float] = None,
         proc: str = "/proc",
     ) -> None:
-        self._options, self._alone, self._mark, self._start, self._proc = options, alone, mark, start, proc
+        self._options, self._alone, self._mark, self._proc = options, alone, mark, proc
         self._files = Files()
         self._shares, self._summary = Shares(), Summary()
         self._known = Known()
@@ -127,7 +126,7 @@ class Sampler:
     def end(self, ended: Ended) -> bytes:
         """The exit line; nothing is open afterwards, and `summary` is final."""
         now = time.monotonic()
-        self._kills.look(now, self._below(self._tree.left()))
+        self._kills.look(now, self._below(self._tree.left()), last=True)
         known = self._known._replace(
             collected_io=self._shares.collected(),
             sampled_io=self._sampled_io(),
@@ -220,7 +219,7 @@ class Sampler:
             "pid": pid,
             "cmd": [records.clean(word) for word in command],
             "executable": records.clean(executable),
-            "t0_ms": int((time.time() if self._start is None else self._start) * 1000),
+            "t0_ms": int(time.time() * 1000),
             "capabilities": self._capabilities(),
             "onbox": {
                 "format": 1,

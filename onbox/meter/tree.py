@@ -87,7 +87,6 @@ class Tree:
         self._us = os.getpid()
         own = "%s/%d/task/%d/children" % (proc, self._us, self._us)
         self.lists = Path(own).exists() if lists is None else lists
-        self._own = own
         self._strangers: Set[int] = (
             set()
         )  # children of ours that are not the tree's, as long as they are listed

@@ -42,28 +42,34 @@ def execute_with_monitoring(
     if timeout is not None and not timeout < float("inf"):
         raise ValueError("timeout must be a number of seconds, not %r" % (timeout,))
     check = bool(keywords.get("check"))
-    monitor = ProcessMonitor(
-        cmd,
-        base_interval_ms,
-        max_interval_ms,
-        since_process_start,
-        output_file,
-        output_format,
-        store_in_memory,
-        quiet,
-        include_children,
-        write_metadata,
-        write_env,
-        enable_ebpf,
-        enable_gpu,
-        grace_s=grace_s,
-        pause_for_attachment=pause_for_attachment,
-        stdout_file=stdout_file,
-        stderr_file=stderr_file,
-        **keywords,
-    )
+    monitor = ProcessMonitor.__new__(ProcessMonitor)
+    try:  # one for both: an interrupt may come between the start and the wait
+        monitor.__init__(  # type: ignore[misc]
+            cmd,
+            base_interval_ms,
+            max_interval_ms,
+            since_process_start,
+            output_file,
+            output_format,
+            store_in_memory,
+            quiet,
+            include_children,
+            write_metadata,
+            write_env,
+            enable_ebpf,
+            enable_gpu,
+            grace_s=grace_s,
+            pause_for_attachment=pause_for_attachment,
+            stdout_file=stdout_file,
+            stderr_file=stderr_file,
+            **keywords,
+        )
+        in_time = monitor.until(timeout)
+    except BaseException as cut:
+        monitor.abandon(cut)
+        raise
     error: Any = None
-    if not monitor.until(timeout):
+    if not in_time:
         error = subprocess.TimeoutExpired(cmd, timeout or 0.0, output=monitor.stdout, stderr=monitor.stderr)
     elif check and monitor.exit_code:
         error = subprocess.CalledProcessError(

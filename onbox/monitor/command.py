@@ -7,6 +7,7 @@ import time
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 from onbox.chain.supervise import CANNOT_START, NOT_FOUND, SIGNAL_BASE
+from onbox.meter.figures import size
 from onbox.meter.sampler import Options, Sampler
 from onbox.monitor import asked, kernel
 from onbox.monitor.alone import Signals, start
@@ -133,7 +134,7 @@ class _Exec:
             gpu=line.gpu,
         )
         sink = Sink(None if line.out is None else LineFile(line.out))
-        sampler = Sampler(options, alone=True, mark=None, start=None)
+        sampler = Sampler(options, alone=True)
         self._watch = Watch(sampler, sink, options.base_interval_ms, options.max_interval_ms)
         self._told: List[int] = []
 
@@ -148,6 +149,9 @@ class _Exec:
             missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
             code = NOT_FOUND if missing else NOT_EXECUTABLE
             self._watch.finish(death=Death(exit_code=code), cpu_s=time.process_time())
+            if missing:
+                print("onbox exec: command not found: %s" % _plain(name), file=sys.stderr)
+                return code
             return _cannot("execute %s" % name, error, code)
         killed = self._to_its_end()
         death = self._watch.finish(killed, cpu_s=time.process_time())
@@ -156,7 +160,7 @@ class _Exec:
             print(end, file=sys.stderr if self._line.stdout is None else sys.stdout, flush=True)
         elif not self._line.quiet:
             for text in told(name, end.record):
-                print("onbox: %s" % text, file=sys.stderr)
+                print("onbox: %s" % _plain(text), file=sys.stderr)
         if killed == "timeout":
             return TIMED_OUT
         if death.signal is not None:
@@ -205,7 +209,7 @@ def told(name: str, end: Dict[str, Any]) -> List[str]:
     }
     summary = end["summary"]
     lines = [
-        "%s: %s after %.1f s%s; CPU %.0f %% of a core, memory %s, %d samples"
+        "%s: %s after %.1f s%s; CPU %.0f %% of a core, memory %s, %d sample%s"
         % (
             name,
             how,
@@ -214,6 +218,7 @@ def told(name: str, end: Dict[str, Any]) -> List[str]:
             summary.get("avg_cpu_percent") or 0.0,
             _memory(end, summary),
             end["samples_taken"],
+            "" if end["samples_taken"] == 1 else "s",
         )
     ]
     if end["left_running"]:
@@ -226,8 +231,13 @@ def _memory(end: Dict[str, Any], summary: Dict[str, Any]) -> str:
     peak_kb = summary.get("peak_mem_rss_kb") or 0
     floor_kb = end["max_rss_floor_kb"]
     if not end["max_rss_exact"] and peak_kb < floor_kb:
-        return "below %.1f MB" % (floor_kb / 1024)  # the kernel counts us into it
-    return "at most %.1f MB" % (peak_kb / 1024)
+        return "below %s" % size(floor_kb * 1024)  # the kernel counts us into it
+    return "at most %s" % size(peak_kb * 1024)
+
+
+def _plain(text: str) -> str:
+    """`text` with codes for what could act on a terminal: a process may call itself anything."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def _signal(number: int) -> str:
@@ -238,5 +248,5 @@ def _signal(number: int) -> str:
 
 
 def _cannot(act: str, error: OSError, code: int = CANNOT_START) -> int:
-    print("onbox exec: cannot %s: %s" % (act, error), file=sys.stderr)
+    print("onbox exec: cannot %s: %s" % (_plain(act), error.strerror or error), file=sys.stderr)
     return code

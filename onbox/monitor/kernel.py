@@ -10,6 +10,7 @@ _PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37  # linux/prctl.h
 _lock = threading.Lock()
 _wanted = 0  # how many watches of this process want the orphans
 _before = 0  # what the process was before the first of them
+_whose = 0  # pid of that process: a fork of it has these figures, and takes in no orphans
 
 
 def pidfd(pid: int) -> Optional[int]:
@@ -40,13 +41,13 @@ def pidfd(pid: int) -> Optional[int]:
 
 def adopt() -> bool:
     """Whether orphans below us come to us from here on. Once for each call of `disown`."""
-    global _wanted, _before  # noqa: PLW0603 - it is a property of the process, and so is this
+    global _wanted, _before, _whose  # noqa: PLW0603 - it is a property of the process, and so is this
     with _lock:
-        if not _wanted:
+        if not _wanted or _whose != os.getpid():
             before = _subreaper()
             if before is None or not _set_subreaper(1):
                 return False
-            _before = before
+            _wanted, _before, _whose = 0, before, os.getpid()
         _wanted += 1
         return True
 

@@ -38,6 +38,7 @@ class Launch:
         self._ready, self._says = _pipe()
         self._waits, self._gate = _pipe()
         self._parent = os.getpid()
+        self._opened = False
         threading.Thread(target=self._fork, args=(words, keywords), name="onbox-launch", daemon=True).start()
         try:
             self.pid = self._arrival()
@@ -46,8 +47,10 @@ class Launch:
             raise
 
     def release(self) -> "subprocess.Popen[Any]":
-        """The process, executed now. Raises what Popen raises: FileNotFoundError, PermissionError."""
-        os.write(self._gate, _GO)
+        """The process, executed by now. Raises what Popen raises: FileNotFoundError, PermissionError."""
+        if not self._opened:
+            self._opened = True  # before it is: whoever is interrupted in between takes it for running
+            os.write(self._gate, _GO)
         self._forked.wait()
         self._shut()
         if self._error is not None:
@@ -55,6 +58,14 @@ class Launch:
             raise self._error
         if self._process is None:
             raise RuntimeError("no process and no error came from Popen")
+        return self._process
+
+    def running(self) -> "Optional[subprocess.Popen[Any]]":
+        """The process, if it was let through and could be executed."""
+        if not self._opened:
+            return None
+        self._forked.wait()
+        self._shut()
         return self._process
 
     def cancel(self) -> None:

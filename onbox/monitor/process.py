@@ -14,7 +14,7 @@ from onbox.meter.table import is_sample
 from onbox.monitor import asked, kernel, waits
 from onbox.monitor.ending import end_tree
 from onbox.monitor.launch import Launch
-from onbox.monitor.report import Report
+from onbox.monitor.report import Report, report_of
 from onbox.monitor.ring import Ring, Text, feed
 from onbox.monitor.sink import Sink, file_of
 from onbox.monitor.watch import Death, Watch
@@ -71,13 +71,13 @@ class ProcessMonitor:
             self._prepare(options, output_file, output_format, store_in_memory, quiet, enable_ebpf, mark=mark)
             self._adopting = kernel.adopt()
             if not self._adopting:
-                self._watch.errors.append(
-                    "orphans do not come to us: this system has no PR_SET_CHILD_SUBREAPER for us"
-                )
+                self._watch.errors.append("orphans do not come to us: no PR_SET_CHILD_SUBREAPER here")
             try:
                 self._start(wanted, pause=pause_for_attachment)
-            except BaseException:
-                self._watch.finish(death=Death())  # all is closed, and the file says that it has ended
+            except BaseException as error:
+                self.abandon(error)
+                if self._death is None:
+                    self._watch.finish(death=Death())  # all is closed, and the file says that it has ended
                 self._release_all()
                 raise
         finally:
@@ -141,7 +141,7 @@ class ProcessMonitor:
         if self._death is not None:
             return None
         self._watch.glean()
-        return next((_report(line) for line in self._watch.look() if is_sample(line)), None)
+        return next((report_of(line) for line in self._watch.look() if is_sample(line)), None)
 
     def is_running(self) -> bool:
         """Whether the process has not ended."""
@@ -175,39 +175,43 @@ class ProcessMonitor:
 
     def get_summary(self) -> Report:
         """What it came to until now, after the end exactly; JSON text that is read by key as well."""
-        return _report(records.line(self._watch.sampler.summary()))
+        return report_of(records.line(self._watch.sampler.summary()))
 
     def get_metadata(self) -> Report:
         """What it was started as."""
-        return _report(self._watch.sink.metadata, kind=False)
+        record = {key: value for key, value in report_of(self._watch.sink.metadata).items() if key != "kind"}
+        return report_of(records.line(record))
 
     def get_env(self) -> Optional[Report]:
         """What it was started in; None without `write_env`."""
         env = self.get_metadata().get("env")
-        return None if env is None else _report(records.line(env))
+        return None if env is None else report_of(records.line(env))
 
     def get_end(self) -> Optional[Report]:
         """The record of its end; None while it runs."""
-        return _report(self._watch.end) if self._watch.end else None
+        return report_of(self._watch.end) if self._watch.end else None
 
     def until(self, timeout: Optional[float]) -> bool:
         """Whether it ended by itself; False: the time was over, and nothing of its tree is left."""
-        watch = self._watch
-        limit = float("inf") if timeout is None else watch.began + timeout
+        limit = float("inf") if timeout is None else self._watch.began + timeout
         if self._death is not None:
             return True
         try:
-            while not watch.turn(limit):
+            while not self._watch.turn(limit):
                 if time.monotonic() >= limit:
                     self._end("timeout")
                     return False
             self._finish(None)
         except BaseException as error:
-            if self._death is None and self._process is not None:
-                self._end("user")
-            error.monitor = self  # type: ignore[attr-defined] # where its reader looks for it
+            self.abandon(error)
             raise
         return True
+
+    def abandon(self, error: BaseException) -> None:
+        """Nothing comes back: nothing of our command lives on; `error`, which cut it short, has `monitor`."""
+        if self.__dict__.get("_process") is not None and self._death is None:
+            self._end("user")
+        error.monitor = self  # type: ignore[attr-defined] # where its reader looks for it
 
     @property
     def exit_code(self) -> Optional[int]:
@@ -253,21 +257,24 @@ class ProcessMonitor:
 
     def _start(self, wanted: asked.Asked, *, pause: bool) -> None:
         launch = self._launch = Launch(wanted.words, wanted.then, **wanted.keywords)
+        begin = (launch.pid, wanted.shown, wanted.executable)
         try:
             if not pause:
-                process = launch.release()
-            self._watch.begin(launch.pid, wanted.shown, wanted.executable, waits.for_child(launch.pid))
+                launch.release()
+            self._watch.begin(*begin, waits.for_child(launch.pid))
             self._watch.released()
-            if pause:
-                process = launch.release()
+            process = self._process = launch.release()
             self._text = wanted.text
             for name, limit in wanted.rings.items():
                 self._rings[name] = Ring(getattr(process, name), limit)
             if wanted.feed is not None and process.stdin is not None:
                 feed(process.stdin, wanted.feed)
-            self._process = process
         except BaseException:
-            launch.cancel()
+            self._process = launch.running()  # since a moment, and it may have started others
+            if self._process is None:
+                launch.cancel()
+            elif not self._watch.pid:
+                self._watch.begin(*begin, waits.for_child(launch.pid))
             raise
 
     def _end(self, killed: str) -> None:
@@ -291,10 +298,3 @@ class ProcessMonitor:
         if self._adopting:
             kernel.disown()
             self._adopting = False
-
-
-def _report(line: bytes, *, kind: bool = True) -> Report:
-    report = Report(line.decode().rstrip("\n"))
-    if kind:
-        return report
-    return _report(records.line({key: value for key, value in report.items() if key != "kind"}))

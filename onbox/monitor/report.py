@@ -36,3 +36,8 @@ class Report(str):
 
     def __iter__(self) -> Iterator[str]:
         return super().__iter__()
+
+
+def report_of(line: bytes) -> Report:
+    """One line of a record as text that is read by key."""
+    return Report(line.decode().rstrip("\n"))

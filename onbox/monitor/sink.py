@@ -123,7 +123,7 @@ class LineFile:
     def _cut(self) -> None:
         """Half a line would spoil the next one."""
         try:
-            os.ftruncate(self._open or -1, self._size)
+            os.ftruncate(-1 if self._open is None else self._open, self._size)
         except OSError:
             self._torn = True
 

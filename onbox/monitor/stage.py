@@ -14,6 +14,7 @@ from onbox.chain.supervise import (
     begin_result,
     cannot,
     not_started,
+    tell,
     write_result,
 )
 from onbox.fs import check_plain
@@ -26,6 +27,7 @@ from onbox.monitor.watch import Death, Watch
 BASE_MS, MAX_MS = 250, 30_000
 CAP_BYTES = 32 << 20
 STATUS_S = 10.0
+_SOON_S = 0.5  # after the first sample that shows the command; then twice as long each time, up to STATUS_S
 STATUS_BYTES = 3072
 _CHILDREN = 16
 _LEFT, _ERRORS, _WORDS = 8, 3, 200
@@ -45,7 +47,7 @@ def watched(result: Path, folder: Path, stage: str, attempt: int, command: Seque
     kernel.adopt()
     options = Options(BASE_MS, MAX_MS, gpu=True, max_children=_CHILDREN, stage=stage, attempt=attempt)
     try:
-        sampler = Sampler(options, alone=True, mark=None, start=None)
+        sampler = Sampler(options, alone=True)
         errors: List[str] = []
         watch = Watch(
             sampler, Sink(_file(folder / ("%s.%d.jsonl" % (stage, attempt)), errors)), BASE_MS, MAX_MS
@@ -63,7 +65,6 @@ def watched(result: Path, folder: Path, stage: str, attempt: int, command: Seque
         status.write(watch.end)
         return code
     watch.looked = status.now_and_then
-    status.now_and_then()
     _to_its_end(watch)
     death = watch.finish(
         "told" if heard else None, died=lambda death: _say(result, death), cpu_s=time.process_time()
@@ -77,11 +78,13 @@ class _Status:
 
     def __init__(self, path: Path, watch: Watch) -> None:
         self._path, self._watch = path, watch
-        self._at = float("-inf")
+        self._at, self._pause_s = float("-inf"), _SOON_S
 
     def now_and_then(self) -> None:
-        """Nothing comes back; at most every STATUS_S."""
-        if time.monotonic() >= self._at + STATUS_S:
+        """Nothing comes back: a young command is told more often than one that runs for long."""
+        if time.monotonic() >= self._at + self._pause_s:
+            if self._at > 0:
+                self._pause_s = min(2 * self._pause_s, STATUS_S)
             self.write(b"")
 
     def write(self, end: bytes) -> None:
@@ -113,7 +116,7 @@ def _pass_on(pid: int, seen: "signal.struct_siginfo", heard: List[int]) -> bool:
     """False: nothing for us. What a terminal's keys send reaches the command by itself."""
     heard.append(seen.si_signo)
     if seen.si_code <= 0:
-        os.kill(pid, seen.si_signo)
+        tell(pid, seen.si_signo)
     return False
 
 

@@ -9,6 +9,7 @@ from typing import Callable, Iterable, Optional, Union
 from onbox.monitor.kernel import pidfd
 
 _LOOK_S = 0.01  # between two looks, where nothing tells us
+_LONGEST_S = 3600.0  # one wait; the kernel counts no further than some weeks
 
 
 class Wait:
@@ -18,7 +19,10 @@ class Wait:
         self.ended = ended
 
     def until(self, moment: float) -> bool:
-        """Whether the process has ended, asked until `time.monotonic()` is at `moment` at the latest."""
+        """Whether the process has ended, asked until `time.monotonic()` is at `moment` at the latest.
+
+        It may come back earlier, and is asked again then.
+        """
         while not self.ended():
             left = moment - time.monotonic()
             if left <= 0:
@@ -45,8 +49,7 @@ class DescriptorWait(Wait):
 
     def until(self, moment: float) -> bool:
         """As it is said above."""
-        left = max(0.0, moment - time.monotonic())
-        return bool(self._poll.poll(left * 1000))
+        return bool(self._poll.poll(_left(moment) * 1000))
 
     def close(self) -> None:
         """As it is said above."""
@@ -59,7 +62,7 @@ class DescriptorWait(Wait):
 class SignalWait(Wait):
     """Waits for signals that are blocked in every thread: SIGCHLD, and those that `told` is called with.
 
-    It comes back early, with what is true then, when `told` answers true or some other child has ended.
+    It comes back early when `told` answers true or some other child has ended.
     """
 
     def __init__(
@@ -80,9 +83,13 @@ class SignalWait(Wait):
 
     def _next(self, moment: float) -> None:
         while True:
-            seen = signal.sigtimedwait(self._waited, max(0.0, moment - time.monotonic()))
+            seen = signal.sigtimedwait(self._waited, _left(moment))
             if seen is None or seen.si_signo == signal.SIGCHLD or self._told(seen):
                 return
+
+
+def _left(moment: float) -> float:
+    return min(_LONGEST_S, max(0.0, moment - time.monotonic()))
 
 
 def child_ended(pid: int) -> Callable[[], bool]:

@@ -143,19 +143,22 @@ class Watch:
         first of all. `death`: it is known already. `cpu_s`: what watching cost, where that is known better
         than by the samples.
         """
-        stat, counters = (_raw(self.pid, "stat"), _raw(self.pid, "io")) if self._ours else (None, None)
         usage, wall_s = None, time.monotonic() - self.began
+        if self._ours and death is None and self._death is None:
+            self.looked = lambda: None  # who looks on is told the end itself
+            self.look()  # while it waits to be collected the last sample has the totals to its end
+        stat, counters = (_raw(self.pid, "stat"), _raw(self.pid, "io")) if self._ours else (None, None)
         if death is None and self._death is None:
             death, usage = collected(self.pid) if self._ours else (Death(), None)
         death = self._death = self._death or death or Death()  # an interrupt may bring us here again
         if died is not None:
             died(death)
         left: List[Tuple[int, str]] = []
-        self.glean()
         try:
             left = self.sampler.living(fresh=True)
         except Exception as error:  # noqa: BLE001 - as above: how it ended is known
             self.remember("what is left running is not known: %r" % error)
+        self.glean()  # behind the look, or who ended between the two would be in neither
         if self._ours:
             _keep([pid for pid, _ in left])
         ended = Ended(

@@ -20,6 +20,7 @@ EVERY_S = 30.0
 _LEAST_S = 0.01
 _WITHIN_S = 1.0
 _SHOWN = 3  # counters in a line, the innermost
+_FREELY = 100  # lines of a process's loops, before a quick one speaks only once a second
 
 
 class Counter(Protocol):
@@ -48,6 +49,7 @@ class Beat:
             None  # what moves where no loop of ours does, and when it did
         )
         self.quiet = quiet
+        self.freely = _FREELY  # how many lines may still follow the one before them at once
         self._every: Dict[int, float] = {}
         self._thread: Optional[threading.Thread] = None
         self._said_at = 0.0

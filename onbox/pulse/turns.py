@@ -12,20 +12,23 @@ from onbox.pulse import beat, epochs, words
 from onbox.pulse.stream import unbuffered
 
 EVERY = 5
+_CALM_S = 1.0
 
 
 class Telling(NamedTuple):
-    """How a loop is told."""
+    """How a loop is told. `always`: each `every`-th item was asked for, however quick they are."""
 
     every: int
+    always: bool
     beat_s: Optional[float]
     file: Optional[epochs.Where]
     rank: Optional[int]
 
 
 class progress(ipc_range):  # noqa: N801 - stands around the iterable of a for statement
-    """The items of `iterable`; every `every`-th is said on standard output.
+    """The items of `iterable`; every `every`-th is said on standard output, every fifth if none is asked for.
 
+    Behind the first hundred lines of a process those that nobody asked for come once a second at most.
     A line also stands there for the first item and the last, and when `heartbeat_s` passed without one; as
     often a thread of its own says that the process lives. `file` is a path that holds the newest line too.
     What else `ipc_range` takes may be said by name.
@@ -37,7 +40,7 @@ class progress(ipc_range):  # noqa: N801 - stands around the iterable of a for s
         label: str = "batch",
         *,
         total: Optional[int] = None,
-        every: int = EVERY,
+        every: Optional[int] = None,
         heartbeat_s: Optional[float] = beat.EVERY_S,
         file: Optional[epochs.Where] = None,
         **loop: Any,
@@ -45,7 +48,8 @@ class progress(ipc_range):  # noqa: N801 - stands around the iterable of a for s
         super().__init__(iterable, label=label, **loop)
         said = _whole(total)
         self._total = self._total if said is None else said
-        self._told = Telling(max(1, _whole(every) or EVERY), heartbeat_s, file, loop.get("rank"))
+        asked = _whole(every)
+        self._told = Telling(max(1, asked or EVERY), bool(asked), heartbeat_s, file, loop.get("rank"))
 
     @staticmethod
     def track(**values: Any) -> None:
@@ -71,6 +75,7 @@ class Told:
         self.quiet = False
         self._loop, self._how = loop, how
         self._due, self._late_at, self._pause_s = 0, 0.0, threading.TIMEOUT_MAX
+        self._said_at = -_CALM_S
         self._said = loop.iteration()
         self._beat = beat.here()
 
@@ -93,7 +98,7 @@ class Told:
     def turned(self) -> None:
         """Nothing comes back: one more item is finished, and said if it is its turn."""
         now = self.moved_at = time.monotonic()
-        if self._loop.index + 1 >= self._due or now >= self._late_at:
+        if now >= self._late_at or (self._loop.index + 1 >= self._due and self._timely(now)):
             self._say(now)
 
     def __exit__(
@@ -121,11 +126,24 @@ class Told:
         for name, value in values.items():
             self._loop.tracked[name] = words.kept(value)
 
+    def _timely(self, now: float) -> bool:
+        """Whether a line may come now; else the next one is due `every` items on."""
+        if self._how.always or now - self._said_at >= _CALM_S:
+            return True
+        if self._beat.freely > 0:
+            self._beat.freely -= 1
+            return True
+        self._due = self._behind(self._loop.index + 1)
+        return False
+
+    def _behind(self, done: int) -> int:
+        return (done // self._how.every + 1) * self._how.every
+
     def _say(self, now: float) -> None:
         try:
             done = self._said = self._loop.index + 1
-            self._due = (done // self._how.every + 1) * self._how.every
-            self._late_at = now + self._pause_s
+            self._due = self._behind(done)
+            self._said_at, self._late_at = now, now + self._pause_s
             if self.quiet:
                 return
             took_s = now - self._loop.started

@@ -44,7 +44,7 @@ class Usage(NamedTuple):
 
 
 def found(place: Path, wanted: Wanted) -> Tuple[List[Usage], List[Usage]]:
-    """What is drawn, all of one attempt, and what is only told, oldest first; of a run's folder, or a file.
+    """What is drawn, of one attempt, and what is only told, oldest first; of a run's folder, or a file.
 
     Raises Nothing, OSError.
     """
@@ -56,8 +56,9 @@ def found(place: Path, wanted: Wanted) -> Tuple[List[Usage], List[Usage]]:
         there = ", ".join("%s.%s" % (usage.stage, usage.attempt) for usage in every[-_SHOWN:])
         raise Nothing("no-match", "no such stage and attempt; there is %s" % there)
     newest = meant[-1].attempt
-    drawn = [usage for usage in meant if usage.attempt == newest]
-    return drawn[-PHASES:], [usage for usage in meant if usage.attempt != newest]
+    older = [usage for usage in meant if usage.attempt != newest]
+    drawn = meant[len(older) :]
+    return drawn[-PHASES:], older + drawn[:-PHASES]
 
 
 def _every(folder: Path) -> List[Usage]:
@@ -104,7 +105,7 @@ def taken(usage: Usage, buckets: Optional[Buckets] = None, from_ms: float = 0.0)
     """All lines of one file, and how many bytes it has. Raises Nothing, OSError."""
     with opened(usage.path) as file:
         about = os.fstat(file.fileno())
-        course = Course(about.st_mtime * 1000 + _DAY_MS, buckets, from_ms)
+        course = Course(_latest_ms(about), buckets, from_ms)
         _all_lines(file, course)
     return course, about.st_size
 
@@ -129,9 +130,17 @@ def _all_lines(file: BinaryIO, course: Course) -> None:
 def last_moment(usage: Usage) -> Optional[int]:
     """When the newest line that says so was written, epoch milliseconds. Raises Nothing, OSError."""
     with opened(usage.path) as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
+        about = os.fstat(file.fileno())
+        file.seek(max(0, about.st_size - _TAIL_BYTES))
         lines = file.read(_TAIL_BYTES).split(b"\n")
-    return next((at_ms for at_ms in map(moment, reversed(lines)) if at_ms is not None), None)
+    latest_ms = _latest_ms(about)
+    said = map(moment, reversed(lines))
+    return next((at_ms for at_ms in said if at_ms is not None and at_ms <= latest_ms), None)
+
+
+def _latest_ms(about: os.stat_result) -> float:
+    """From when on a moment in the file is not believed."""
+    return about.st_mtime * 1000 + _DAY_MS
 
 
 def size(usage: Usage) -> int:

@@ -6,7 +6,7 @@ Texts of the document go into the sentences as they are: who prints them makes t
 import signal
 from typing import Any, Iterator, Mapping, Optional
 
-from onbox.usage.figures import figure, part_of, size, span
+from onbox.meter.figures import figure, part_of, size, span
 
 Numbers = Mapping[str, Any]
 _SHARE_FROM_S = 60
@@ -19,7 +19,9 @@ def remarks(document: Numbers) -> Iterator[str]:
         for says in (*_ended(phase, document["now_ms"]), *_seen(phase)):
             yield "%s: %s" % (name, says)
     if document["left_out"]:
-        yield "%d older ones are not shown; each by --stage and --attempt" % document["left_out"]
+        count = document["left_out"]
+        says = "1 older one is" if count == 1 else "%d older ones are" % count
+        yield "%s not shown; each by --stage and --attempt" % says
 
 
 def title(phase: Numbers) -> str:
@@ -110,7 +112,8 @@ def _seen(phase: Numbers) -> Iterator[str]:
     for error in end.get("monitor_errors", ()):
         yield "its watcher met an error: %s" % error
     if phase["damaged"]:
-        yield "%d lines of its samples cannot be read" % phase["damaged"]
+        count = phase["damaged"]
+        yield "%s of its samples cannot be read" % ("1 line" if count == 1 else "%d lines" % count)
     spent_s, taken = end.get("monitor_cpu_s"), end.get("samples_taken")
     if phase["drawn"] and spent_s is not None and phase["wall_s"]:
         says = "%d samples, %d missed; watching took %s s of CPU" % (

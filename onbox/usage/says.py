@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from onbox.draw import png_chart, text_chart
-from onbox.usage.figures import clock, figure, part_of, scaled, size, whole
+from onbox.meter.figures import clock, figure, part_of, scaled, size, whole
 from onbox.usage.remarks import end_word, stage_name
 
 Numbers = Mapping[str, Any]

@@ -41,6 +41,13 @@ sys.exit(128 + value if kind == 'signal' else value)
 """
 
 
+def first(cases, normal=1):
+    """The cases, all but the first `normal` of them for the long sweep."""
+    return [
+        case if at < normal else pytest.param(case, marks=pytest.mark.fault) for at, case in enumerate(cases)
+    ]
+
+
 @pytest.fixture
 def tool(tmp_path):
     """`tool(broken)`: the path of a tool that does its work, after the line `broken`."""
@@ -66,7 +73,7 @@ def calls(run):
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: shell[0])
+@pytest.mark.parametrize("shell", first(SHELLS), ids=lambda shell: shell[0])
 def test_a_watched_stage_is_started_by_the_other_act_and_the_rest_as_ever(make_run, tool, shell):
     run = run_of(
         make_run,
@@ -110,7 +117,7 @@ def _pipe(folder, _work):
     os.mkfifo(folder)
 
 
-@pytest.mark.parametrize("there", [_link, _file, _pipe], ids=lambda made: made.__name__)
+@pytest.mark.parametrize("there", first([_link, _file, _pipe]), ids=lambda made: made.__name__)
 def test_a_folder_that_is_not_the_runs_own_is_left_alone_and_the_stage_runs(make_run, tool, there):
     run = run_of(make_run, tool(), train=watched("work train; over"))
     there(run.dir / "usage", run.work)
@@ -131,25 +138,25 @@ def test_a_folder_that_others_may_enter_is_closed_and_used(make_run, tool):
 
 NOT_ABLE = {
     # What is wrong with the tool -> what run.log says of it, and which acts still began the stage.
-    "does not know the act": ("if act == 'watched': sys.exit(2)", "01-train is not watched: ", ["supervise"]),
     "breaks as it starts": ("if act == 'watched': 1 / 0", "01-train is not watched: ", ["supervise"]),
-    "says nothing": ("if act == 'watched': sys.exit(0)", "01-train is not watched: ", ["supervise"]),
     "hangs": ("import time; act == 'watched' and time.sleep(60)", "01-train is not watched: ", ["supervise"]),
     "works on true alone": (
         "if act == 'watched' and words[-1] != 'true': sys.exit(125)",
         "the stage supervisor could not start: 01-train runs without it (watched)",
         ["watched", "supervise"],
     ),
-    "has no working act": ("sys.exit(125)", "01-train is not watched: no stage supervisor", []),
     "works once": (
         "if words[-1] != 'true': sys.exit(125)",
         "the stage supervisor could not start: 01-train runs without it (supervise)",
         ["watched", "supervise"],
     ),
+    "has no working act": ("sys.exit(125)", "01-train is not watched: no stage supervisor", []),
+    "does not know the act": ("if act == 'watched': sys.exit(2)", "01-train is not watched: ", ["supervise"]),
+    "says nothing": ("if act == 'watched': sys.exit(0)", "01-train is not watched: ", ["supervise"]),
 }
 
 
-@pytest.mark.parametrize("what", NOT_ABLE)
+@pytest.mark.parametrize("what", first(NOT_ABLE, 4))
 def test_a_stage_never_fails_because_it_cannot_be_watched(make_run, tool, what):
     broken, says, acts = NOT_ABLE[what]
     run = run_of(make_run, tool(broken), train=watched("work train; over"), eval="work eval; over")
@@ -254,7 +261,7 @@ def test_a_watched_stage_is_told_to_end_once(make_run, shipped):
     assert not [line for line in stopped.ended if line.endswith("KILL")]
 
 
-@pytest.mark.parametrize("policy", ["fail", "end", "allow"])
+@pytest.mark.parametrize("policy", first(["fail", "end", "allow"]))
 def test_leftovers_of_a_watched_stage_are_the_chains_own_matter(make_run, shipped, policy):
     run = run_of(
         make_run,

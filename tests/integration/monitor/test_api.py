@@ -18,11 +18,14 @@ from waiting import wait_until
 import onbox
 from onbox.monitor import ProcessMonitor, execute_with_monitoring
 
-PYTHONS = pythons.found()
-
 
 def number(version):
     return tuple(map(int, version.split(".")))
+
+
+PYTHONS = pythons.found()
+ENDS = [which(PYTHONS, key=number) for which in (min, max)]
+EACH_PYTHON = [one if one in ENDS else rig.seldom(one) for one in PYTHONS]  # only 3.8 has its own way
 
 
 @pytest.mark.parametrize(
@@ -314,9 +317,9 @@ def test_two_monitors_in_two_threads_do_not_touch_each_other(tmp_path):  # R159
         (tmp_path / str(n)).mkdir()
         try:
             ends[n] = execute_with_monitoring(
-                rig.stubborn(tmp_path / str(n)) if n else ["sh", "-c", "sleep 1.5; exit 4"],
+                rig.stubborn(tmp_path / str(n)) if n else ["sh", "-c", "sleep 0.9; exit 4"],
                 env={**os.environ, rig.TAG: tags[n]},
-                timeout=1 if n else None,
+                timeout=0.6 if n else None,
                 grace_s=0.2,
                 quiet=True,
             )
@@ -332,6 +335,43 @@ def test_two_monitors_in_two_threads_do_not_touch_each_other(tmp_path):  # R159
     assert rig.alive(tags[0]) == rig.alive(tags[1]) == []
     assert ends[0][1].get_summary()["max_processes"] <= 2
     assert subreaper() == 0
+
+
+FORKED = """
+import ctypes, os
+from onbox.monitor import ProcessMonitor
+
+def subreaper():
+    value = ctypes.c_int(-1)
+    ctypes.CDLL(None).prctl(37, ctypes.byref(value), 0, 0, 0)
+    return value.value
+
+ours = ProcessMonitor(["cat"], stdin=None)
+pid = os.fork()
+watched = ProcessMonitor(["true"])
+said = [subreaper()]
+watched.run()
+print(*said, subreaper(), flush=True)
+if pid == 0:
+    os._exit(0)
+os.waitpid(pid, 0)
+os.kill(ours.get_pid(), 9)
+ours.run()
+print(subreaper())
+"""
+
+
+def test_a_fork_of_a_program_that_watches_takes_in_its_own_orphans():
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED],
+        env=rig.environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=50,
+        check=True,
+    )
+    assert sorted(done.stdout.splitlines()) == ["0", "1 0", "1 1"]
 
 
 def subreaper():
@@ -364,7 +404,7 @@ for words, error in ((["no-such-command-here"], FileNotFoundError), (["/etc/pass
     try: execute_with_monitoring(words)
     except error: pass
     else: raise SystemExit("no error")
-try: execute_with_monitoring(["sh", "-c", "trap '' TERM; setsid sleep 77 & wait; sleep 78"], timeout=0.5, grace_s=0.2, quiet=True)
+try: execute_with_monitoring(["sh", "-c", "trap '' TERM; setsid sleep 77 & wait; sleep 78"], timeout=0.3, grace_s=0.1, quiet=True)
 except subprocess.TimeoutExpired as error: assert error.monitor.get_end()["left_running"] == []
 code, m = execute_with_monitoring(["head", "-c", "70000", "/dev/zero"]); assert code == 0 and len(m.stdout) == 65536
 with subprocess.Popen(["sleep", "0.3"]) as p:
@@ -374,21 +414,26 @@ print("well")
 """
 
 
-@pytest.mark.parametrize("which", [min, max])
-def test_the_story_under_the_oldest_and_the_newest_python(tmp_path, which):
+def tells(folder, *python):
+    """Whether the story goes well there."""
     done = subprocess.run(
-        [PYTHONS[which(PYTHONS, key=number)], "-W", "error", "-X", "dev", "-c", STORY],
+        [*python, "-W", "error", "-c", STORY],
         env=rig.environment(),
-        cwd=tmp_path,
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=50,
         check=False,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "well\n", "")
+    return (done.returncode, done.stdout, done.stderr) == (0, "well\n", "") or print(done)
 
 
-@pytest.mark.parametrize("version", sorted(PYTHONS, key=number))
+@pytest.mark.parametrize("version", sorted(set(ENDS)))
+def test_the_story_under_the_oldest_and_the_newest_python(tmp_path, version):
+    assert tells(tmp_path, PYTHONS[version], "-X", "dev")
+
+
+@pytest.mark.parametrize("version", EACH_PYTHON)
 def test_every_python_has_a_way_to_a_descriptor_of_a_process(version):
     script = "import os\nfrom onbox.monitor.kernel import pidfd\nfd = pidfd(os.getpid())\nprint(os.readlink('/proc/self/fd/%d' % fd), os.get_inheritable(fd))\ntry: pidfd(2 ** 22)\nexcept ProcessLookupError: print('none')"
     done = subprocess.run(
@@ -411,16 +456,7 @@ def test_without_a_descriptor_of_processes_it_looks_again_and_again(tmp_path):
         "-e",
         "inject=pidfd_open:error=ENOSYS",
     ]
-    done = subprocess.run(
-        [*words, sys.executable, "-W", "error", "-c", STORY],
-        env=rig.environment(),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "well\n", "")
+    assert tells(tmp_path, *words, sys.executable)
 
 
 def test_a_worker_thread_may_watch_while_the_main_thread_waits():

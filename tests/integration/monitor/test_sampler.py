@@ -12,6 +12,7 @@ from pathlib import Path
 import processes
 import pytest
 import pythons
+import rig
 from waiting import wait_until
 
 from onbox.meter.sampler import Options, Sampler
@@ -57,7 +58,7 @@ def python(source):
     return [sys.executable, "-S", "-c", source]
 
 
-@pytest.mark.parametrize("version", ["3.8", "3.11", "3.13"])
+@pytest.mark.parametrize("version", ["3.8", rig.seldom("3.11"), "3.13"])
 def test_even_true_has_a_sample_and_an_end(version):
     if version not in PYTHONS:
         pytest.skip(f"no Python {version} here")
@@ -70,7 +71,7 @@ def test_even_true_has_a_sample_and_an_end(version):
     assert end["utime_s"] + end["stime_s"] < 1
 
 
-@pytest.mark.parametrize("megabytes", [40, 200])
+@pytest.mark.parametrize("megabytes", [40, rig.seldom(200)])
 def test_the_peak_of_a_short_job_is_exact(megabytes):
     lines = sampled(python(f"x = b'x' * ({megabytes} << 20)"), interval_s=0.2)
     end = lines[-1]
@@ -103,8 +104,8 @@ ORPHAN = "(setsid sh -c '(exec %s -S -c \"x = 1; x = chr(120) * (60 << 20); impo
     "wish",
     [
         {"alone": True},
-        {"mark": "0123456789abcdef"},
-        {"alone": True, "lists": False},
+        rig.seldom({"mark": "0123456789abcdef"}),
+        rig.seldom({"alone": True, "lists": False}),
         {"mark": "0123456789abcdef", "lists": False},
     ],
     ids=["alone", "by its mark", "alone, a scan", "by its mark, a scan"],
@@ -116,14 +117,11 @@ def test_an_orphan_counts_and_a_stranger_does_not(wish):
     most = max(trees(lines), key=lambda line: line["mem_rss_kb"])
     assert most["mem_rss_kb"] > 60 * 1024
     assert most["aggregated"]["process_count"] == 2
-    assert [child["command"] for child in most["children"]] == [
-        Path(sys.executable).resolve().name[:15]
-    ] or True
     assert ["sleep", "300"] not in [line["cmd"] for line in lines if line["kind"] == "child"]
 
 
 def test_an_orphan_without_session_or_mark_is_left_to_who_may_have_started_it():
-    lines = sampled(["sh", "-c", ORPHAN % sys.executable], interval_s=0.1, stop_s=1.5)
+    lines = sampled(["sh", "-c", ORPHAN % sys.executable], interval_s=0.1, stop_s=1)
     assert max(line["mem_rss_kb"] for line in trees(lines)) < 40 * 1024
 
 
@@ -139,7 +137,7 @@ def test_orphans_that_ended_are_told_and_their_figures_stay():
 
 
 def test_children_that_came_and_went_between_two_samples_count():
-    job = "import subprocess, sys\nfor i in range(12): subprocess.run([sys.executable, '-S', '-c', 'sum(range(2000000))'])"
+    job = "import subprocess, sys\nfor i in range(6): subprocess.run([sys.executable, '-S', '-c', 'sum(range(2000000))'])"
     lines = sampled(python(job), interval_s=0.4)
     end = lines[-1]
     assert end["utime_s"] + end["stime_s"] == pytest.approx(took(lines, "aggregated"), rel=0.25, abs=0.15)
@@ -156,7 +154,10 @@ def test_the_cpu_of_a_loop_is_what_the_kernel_says():
 
 @pytest.mark.parametrize(
     "name",
-    ["a b", "a) S 1 2 (", "((", "x\ny", "\x1b[31m", "ü", b"\xff\xfe".decode("utf-8", "surrogateescape")],
+    rig.some(
+        ["a b", "a) S 1 2 (", "((", "x\ny", "\x1b[31m", "ü", b"\xff\xfe".decode("utf-8", "surrogateescape")],
+        2,
+    ),
 )
 def test_a_command_may_have_any_name(tmp_path, name):
     program = tmp_path / "bin"
@@ -333,11 +334,12 @@ def few():
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.parametrize("count", [200, rig.seldom(1000)])
 @pytest.mark.parametrize("limit", [None, few], ids=["plenty of descriptors", "few descriptors"])
-def test_a_thousand_processes(limit):
-    job = "import os, time\nfor i in range(999):\n if os.fork() == 0: time.sleep(300); os._exit(0)\ntime.sleep(300)"
-    lines = sampled(python(job), limit=limit, interval_s=0.3, until={"process_count": 1000}, alone=True)
-    assert max(line["aggregated"]["process_count"] for line in trees(lines)) == 1000
+def test_many_processes(limit, count):
+    job = f"import os, time\nfor i in range({count - 1}):\n if os.fork() == 0: time.sleep(300); os._exit(0)\ntime.sleep(300)"
+    lines = sampled(python(job), limit=limit, interval_s=0.3, until={"process_count": count}, alone=True)
+    assert max(line["aggregated"]["process_count"] for line in trees(lines)) == count
     assert lines[-1]["left_running"] == []
 
 
@@ -378,7 +380,7 @@ def feed(whole, first, last):
 whole = Summary()
 feed(whole, 0, 5000)
 before = held()
-feed(whole, 5000, 100000)
+feed(whole, 5000, int(sys.argv[2]))
 print('summary', held() - before)
 sampler = Sampler(Options())
 sampler.attach(os.getppid())
@@ -386,13 +388,17 @@ for _ in range(500): sampler.sample()
 before = held()
 for _ in range(int(sys.argv[1])): sampler.sample()
 print('sampler', held() - before)
-assert whole.as_dict()['sample_count'] == 100000
+assert whole.as_dict()['sample_count'] == int(sys.argv[2])
 """
 
 
-def grown(samples):
+def grown(samples, summed):
     done = subprocess.run(
-        [sys.executable, "-c", FLAT, str(samples)], capture_output=True, text=True, check=False, cwd=ROOT
+        [sys.executable, "-c", FLAT, str(samples), str(summed)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
     )
     assert done.returncode == 0, done.stderr
     print(done.stdout)
@@ -400,14 +406,14 @@ def grown(samples):
 
 
 def test_memory_does_not_grow_with_the_number_of_samples():
-    found = grown(3000)
+    found = grown(1500, 20_000)
     assert found["summary"] < 1024 and found["sampler"] < 1024
 
 
 @pytest.mark.fault
 @pytest.mark.timeout(300)
 def test_memory_does_not_grow_over_a_hundred_thousand_real_samples():
-    found = grown(100_000)
+    found = grown(100_000, 100_000)
     assert found["summary"] < 1024 and found["sampler"] < 2048
 
 

@@ -101,6 +101,7 @@ def test_who_only_looks_changes_nothing_of_a_run_and_leaves_no_line(night):  # S
         "watch": ["gpu1", job.run, "--hours", "0.0003"],
         "logs": ["gpu1", job.run],
         "results": ["gpu1", job.run],
+        "usage": ["gpu1", job.run],
         "resume": [job.run],
         "gc": ["gpu1"],
         "attach": ["gpu1", job.run],

@@ -76,6 +76,7 @@ def test_a_hang_under_a_heartbeat_and_a_silent_job_are_stalled_and_live_on(
     assert laptop.health("train") == "finished"
 
 
+@pytest.mark.fault  # the words that are found, and that it is a remark, are unit tests
 def test_arming_warns_of_a_python_that_will_hold_back_its_output(laptop, job):  # R148
     done = laptop.run("arm", "gpu1", "train", "--", job.waiting("env -i python3 -c 'print(1)'"))
     assert done.returncode == 0

@@ -15,9 +15,19 @@ _FOUND = pythons.found()
 _VERSIONS = sorted(_FOUND, key=lambda version: tuple(map(int, version.split("."))))
 
 
-@pytest.fixture(params=sorted({_VERSIONS[0], _VERSIONS[-1]}))
+_NEWEST = _VERSIONS[-1]
+_OLDEST = {_VERSIONS[0]} - {_NEWEST}
+
+
+@pytest.fixture(params=[_NEWEST, *(pytest.param(version, marks=pytest.mark.fault) for version in _OLDEST)])
 def python(request):
-    """The oldest and the newest."""
+    """The newest; in the long sweep the oldest too."""
+    return _FOUND[request.param]
+
+
+@pytest.fixture(params=[_NEWEST, *_OLDEST])
+def each_python(request):
+    """The newest and the oldest: where threads, forks and streams of Python itself matter."""
     return _FOUND[request.param]
 
 

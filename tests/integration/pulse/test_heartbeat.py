@@ -126,8 +126,8 @@ print("over")
 """
 
 
-def test_the_workers_of_a_loop_say_nothing_and_hold_nothing_up(program, python):  # R146
-    one = ended(program, FORKS, python=python)
+def test_the_workers_of_a_loop_say_nothing_and_hold_nothing_up(program, each_python):  # R146
+    one = ended(program, FORKS, python=each_python)
     said = [line.split()[0] for line in one.out().splitlines() if "HEARTBEAT" not in line]
     assert set(said) == {"Batch", "Later", "over"}, "forked behind the loop it speaks"
     assert beats(one) and not any("worker" in (beat or "") for beat in beats(one))
@@ -175,9 +175,9 @@ ENDS = {
 
 
 @pytest.mark.parametrize("how", ENDS)
-def test_the_interpreter_may_end_while_it_beats(how, program, python):  # R146
+def test_the_interpreter_may_end_while_it_beats(how, program, each_python):  # R146
     text = f"forever = heartbeat(0.01)\nforever.__enter__()\ntime.sleep(0.05)\n{ENDS[how]}"
-    running = [program(HEAD + text, python=python) for _ in range(2)]
+    running = [program(HEAD + text, python=each_python) for _ in range(2)]
     for one in running:
         assert (one.end(), one.err()) == (0, "")
         assert beats(one)
@@ -197,8 +197,8 @@ time.sleep(0.1)
 """
 
 
-def test_the_interpreter_may_end_in_the_middle_of_a_beat(program, python):  # R146
-    one = program(HEAD + SLOW, python=python, env={"PYTHONUNBUFFERED": ""})
+def test_the_interpreter_may_end_in_the_middle_of_a_beat(program, each_python):  # R146
+    one = program(HEAD + SLOW, python=each_python, env={"PYTHONUNBUFFERED": ""})
     assert (one.end(), one.err()) == (0, "")
     assert beats(one)
 
@@ -219,9 +219,12 @@ for n in range(3):
 """
 
 
-def test_a_child_that_was_forked_in_the_middle_of_a_beat_can_print(program, python):  # R146
+def test_a_child_that_was_forked_in_the_middle_of_a_beat_can_print(program, each_python):  # R146
     one = program(
-        HEAD + SLOW + FORKED_IN_A_BEAT, python=python, flags=("-W", "ignore"), env={"PYTHONUNBUFFERED": ""}
+        HEAD + SLOW + FORKED_IN_A_BEAT,
+        python=each_python,
+        flags=("-W", "ignore"),
+        env={"PYTHONUNBUFFERED": ""},
     )
     assert (one.end(40), one.err()) == (0, "")
     assert one.out().count("from a child") == 3

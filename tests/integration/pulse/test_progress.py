@@ -29,13 +29,32 @@ class Odd:
 """
 
 
-def test_a_line_stands_for_the_first_every_fifth_and_the_last(program, python):  # R145
+def test_a_line_stands_for_the_first_every_fifth_and_the_last(program, each_python):  # R145
     loops = "".join(f"for item in {loop}: pass\nprint({name!r})\n" for name, (loop, _, _) in LOOPS.items())
-    one = ended(program, ODD + loops, python=python)
+    one = ended(program, ODD + loops, python=each_python)
     want = []
     for name, (_, said, of) in LOOPS.items():
         want += [f"Batch {n}{of}" for n in said] + [name]
     assert lines(one) == want
+
+
+QUICK = """
+began = time.monotonic()
+for epoch in progress(range(6), label="epoch"):
+    for n in progress(range(10_000)): pass
+    print(time.monotonic() - began)
+    time.sleep(1.1 if epoch == 4 else 0)
+for n in progress(range(10_000), label="asked", every=5): pass
+"""
+
+
+def test_a_quick_loop_does_not_flood_the_log_unless_it_was_asked_to(program, python):  # R145
+    said = [line.split()[0] for line in ended(program, QUICK, python=python).out().splitlines()]
+    took_s = max(float(word) for word in said if word[0].isdigit())
+    # The first and the last of each loop, a hundred, and one a second of each.
+    assert 100 <= said.count("Batch") <= 100 + 6 * 2 + took_s + 6, took_s
+    assert said.count("Epoch") == 3, "the first, the fifth which is slow, the last"
+    assert said.count("Asked") == 2001
 
 
 def test_items_are_the_iterables_own_and_epochs_hold_batches(program, python):  # R145 R147
@@ -205,8 +224,8 @@ report(1, loss=Loss(0.125), odd=Odd(), file=None)
 """
 
 
-def test_a_loss_of_any_kind_is_a_number_in_the_line_and_is_not_kept_alive(program, python):  # R145
-    one = ended(program, FOREIGN, python=python)
+def test_a_loss_of_any_kind_is_a_number_in_the_line_and_is_not_kept_alive(program, each_python):  # R145
+    one = ended(program, FOREIGN, python=each_python)
     assert lines(one) == [
         "[None]",
         "Batch 1/2 - loss: 0.5, other: 0.25, name: a b",
@@ -278,7 +297,7 @@ open("count", "w").write(str(n))
     assert "Traceback" not in one.err()
 
 
-def test_a_full_pipe_holds_nothing_up(program, python):  # R145
+def test_a_full_pipe_holds_nothing_up(program, each_python):  # R145
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     try:
@@ -295,7 +314,7 @@ with heartbeat(0.01):
     report(1, 2)
 print(unbuffered() == "", time.monotonic() - began < 3, file=sys.stderr)
 """,
-        python=python,
+        python=each_python,
         stdout=writing,
         env={"PYTHONUNBUFFERED": ""},
     )
@@ -365,10 +384,10 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_three_launch_forms_and_the_one_that_is_none(form, program, python):  # R148 D8 R73
+def test_three_launch_forms_and_the_one_that_is_none(form, program, each_python):  # R148 D8 R73
     flags, env, way = FORMS[form]
     one = program(
-        f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{BUFFERED}", python=python, flags=flags, env=env
+        f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{BUFFERED}", python=each_python, flags=flags, env=env
     )
     assert one.end() == 0, one.err()
     # os._exit throws away what waits in a buffer: without any of the three nothing would stand there.

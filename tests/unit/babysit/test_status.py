@@ -1,9 +1,10 @@
 """status: with a run also what happened to it; without one, the newest commands."""
 
 import json
+from random import Random
 
 import pytest
-from ledger_samples import a_run, a_tick, an_event
+from ledger_samples import NOON, a_run, a_tick, an_event
 
 from babysit.acts.controls import KIND, NO_RUN, control
 from babysit.verbs import cli
@@ -75,6 +76,22 @@ def test_a_command_of_days_ago_is_no_news_of_the_whole(ledger, capsys):
     command(ledger, clock.now() - 90_000)
     assert not any("Commands" in line for line in status(capsys))
     assert any("1 d 1 h ago" in line for line in status(capsys, "train"))
+
+
+def test_a_notice_that_was_not_tried_waits_and_a_refused_one_says_why(ledger, capsys):
+    ledger.ticks.commit(a_tick(an_event("ev-1")))
+
+    def said():
+        return " ".join(line.strip() for line in status(capsys) if "  " not in line.lstrip()).rpartition(
+            "notice "
+        )[2]
+
+    waits, cure = "for eval-9d2k waits to be sent to hook", "babysit patrol --once sends it"
+    assert said() == f"{waits} (not tried so far): {cure}"
+    row = ledger.outbox.claim_due(NOON + 1, 60)
+    assert said() == f"{waits} (1 try so far): {cure}"
+    ledger.outbox.mark_failed(row, "connection refused", NOON + 2, Random(1))
+    assert said() == "for eval-9d2k not delivered to hook (1 try): connection refused"
 
 
 def test_a_command_however_long_is_found_by_its_box(ledger):

@@ -166,6 +166,16 @@ def test_prose_fits_in_80_columns(make):
     assert not long
 
 
+def test_a_page_names_what_its_watched_stages_used_where_it_has_some(make):
+    command = "babysit usage gpu1 "
+    assert command not in render(make.facts(), make.now)
+    stages = (Stage("prepare", "true"), Stage("train", "true", monitor=True))
+    page = render(make.facts(make.run(spec_stages=stages)), make.now)
+    said, _, typed = page.partition("What its watched stages used")[2].partition("```")
+    assert "02-train" in said and "01-prepare" not in said
+    assert command in typed.partition("```")[0]
+
+
 def test_no_secret_is_in_a_page(make):  # R106 S10 S44
     url = "https://hooks.example/T00canary/B11canarycanary"
     redact.learn(url)

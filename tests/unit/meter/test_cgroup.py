@@ -169,6 +169,15 @@ def test_the_count_rose_for_somebody_else_long_before(tmp_path):
     assert not kills.hit(500, 9)
 
 
+def test_a_command_that_was_killed_a_moment_after_the_last_count(tmp_path):
+    _, kills = killed(tmp_path)
+    v2(tmp_path, "a", MIB, kills=3)
+    kills.look(0.1, [])
+    assert kills.seen() == (2, 2, "cgroup"), "so soon nobody asks again"
+    kills.look(0.2, [], last=True)
+    assert kills.seen() == (2, 3, "cgroup") and kills.hit(0.2, 9)
+
+
 def test_who_dies_slowly_is_still_a_victim(tmp_path):
     _, kills = killed(tmp_path)
     v2(tmp_path, "a", MIB, kills=3)

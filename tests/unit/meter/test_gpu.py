@@ -5,6 +5,7 @@
 import ctypes
 import os
 import sys
+import threading
 from pathlib import Path
 
 import processes
@@ -218,6 +219,30 @@ def test_a_command_that_hangs_holds_nobody_and_is_ended(tmp_path):
     assert asked.look(0, set()) is None
     asked.close()
     wait_until(lambda: not processes.lives(children[0]), 20, "it is gone")
+
+
+def test_what_a_command_that_hangs_has_started_is_ended_too(tmp_path):
+    body = "import subprocess\nprint(subprocess.Popen(['sleep', '600']).pid, file=open(__file__ + '.pid', 'w', 1))\ntime.sleep(600)"
+    asked = Gpu(lambda pid: None, Library(broken=("init",)), script(tmp_path, body), contained=False)
+    said = tmp_path / "nvidia-smi.pid"
+    wait_until(lambda: said.exists() and said.read_text().endswith("\n"), 20, "its child")
+    asked.close()
+    wait_until(lambda: not processes.lives(int(said.read_text())), 20, "it is gone")
+
+
+def test_a_driver_that_hangs_at_its_beginning_holds_nobody():
+    awake = threading.Event()
+
+    class Hanging(Library):
+        def nvmlInit_v2(self):
+            awake.wait(30)
+            return super().nvmlInit_v2()
+
+    asked = Gpu(lambda pid: None, Hanging(), contained=True)
+    assert not awake.is_set() and (asked.method, asked.look(0, set()), asked.busy()) == ("nvml", None, None)
+    awake.set()
+    wait_until(lambda: asked.look(0, set()), 20, "its first answer")
+    asked.close()
 
 
 def test_no_library_and_no_command():

@@ -127,6 +127,16 @@ def test_of_a_long_history_the_moment_is_known_to_a_hundredth():
     assert abs(found - minutes) <= 2 * minutes / 50
 
 
+@pytest.mark.parametrize("samples", [50, 127, 128, 255, 1000, 3333])
+def test_what_comes_after_the_peak_takes_nothing_of_the_rise(samples):
+    rising = Rising()
+    for number in range(samples):
+        rising.add(T0 + number * 1000, 1000 + 10 * number)
+    for number in range(300):  # the largest was killed, and the rest goes on
+        assert rising.since() == T0
+        rising.add(T0 + samples * 1000 + number * 10, 5)
+
+
 @given(st.lists(st.integers(0, 10**9), max_size=600))
 def test_any_history_is_bounded_and_its_moment_lies_before_its_peak(values):
     rising = Rising()

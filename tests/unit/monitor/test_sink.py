@@ -2,12 +2,16 @@ import json
 import os
 import resource
 import stat
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from onbox.monitor.sink import LineFile, ListFile, Sink, TableFile, file_of
 
 HEAD = b'{"kind":"metadata","pid":1}\n'
+ROOT = Path(__file__).parents[3]
 END = b'{"kind":"exit","ts_ms":9}\n'
 
 
@@ -148,3 +152,28 @@ def test_what_came_through_before_the_disk_was_full_is_whole(tmp_path, form):
         records = json.loads(text) if form == "json" else [json.loads(line) for line in text.splitlines()]
         found = [record["ts_ms"] for record in records if record["kind"] == "tree"]
     assert found[:3] == [0, 1, 2] and found[-1] == 39 and found == sorted(found) and len(found) < 40
+
+
+NUMBER_0 = """
+import os, resource, sys
+from onbox.monitor.sink import LineFile
+os.close(0)
+file = LineFile("lines")
+resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))
+file.take([b'{"n":1}\\n'])
+file.take([b'{"n":2}\\n'])
+print(file.errors())
+"""
+
+
+def test_half_a_line_is_cut_off_whatever_number_the_file_has(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", NUMBER_0],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "File too large" in done.stdout
+    assert (tmp_path / "lines").read_bytes() == b'{"n":1}\n'

@@ -9,7 +9,8 @@ from unit.patrol.build import NOW, run
 from fleet.model.probe import Cause
 from fleet.model.verdict import Evidence, Health, Progress, Severity, Verdict
 from patrol.history import History
-from patrol.report import document, iso, lines, rings, sparkline, status_table, summary
+from patrol.report import document, iso, lines, summary
+from patrol.status import rings, sparkline, status_table
 
 DASH = "\N{EN DASH}"
 EVIL = "\x1b[2J\x1b]0;pwned\x07\u202eevil\n"
@@ -218,6 +219,6 @@ def test_rings_are_read_from_what_is_stored():
 
 
 def test_every_cause_has_words():  # R12
-    from patrol.says import _CAUSES
+    from patrol.link_words import _CAUSES
 
     assert set(_CAUSES) == set(Cause)

@@ -56,13 +56,29 @@ def test_a_mean_weighs_each_value_by_the_time_that_it_held():
     buckets = Buckets(2)
     for at_ms, held_ms, value in ((0, 0, 999.0), (900, 900, 10.0), (1000, 100, 110.0), (1999, 0, 0.0)):
         buckets.add(at_ms, held_ms, {"x": value})
-    assert [row["x"] for row in buckets.rows()] == [
-        [10.0, 20.0, 999.0],
-        [0.0, 0.0, 0.0],
-    ] or buckets.width_ms == 1024
-    assert buckets.rows()[0]["x"] == [10.0, 20.0, 999.0]
+    assert [row["x"] for row in buckets.rows()] == [[10.0, 20.0, 999.0], [0.0, 0.0, 0.0]]
     buckets.add(-5, 0, {"x": 1.0})
     assert buckets.before == 1
+
+
+def test_the_last_of_it_is_counted_from_the_last_moment_that_is_believed(tmp_path):  # R157
+    lines = [metadata(), *ramp(11), tree(T0 + 10**13)]
+    document = profile(written(tmp_path / "one.jsonl", lines), Wanted(last_s=3.0))
+    assert document["phases"][0]["damaged"] == 1
+    assert document["chart"]["from_ms"] == T0 + 7000
+    assert sum(bucket["samples"] for bucket in document["chart"]["buckets"]) == 4
+
+
+def test_of_very_many_stages_those_that_are_left_out_are_counted(tmp_path):  # R157
+    (tmp_path / "usage").mkdir()
+    for number in range(1, 27):
+        written(tmp_path / f"usage/{number:02d}-one.1.jsonl", [metadata(), *ramp(2), end(T0 + 1000), "torn"])
+    document = profile(tmp_path, Wanted())
+    assert len(document["phases"]) + document["left_out"] == 26 and document["left_out"] >= 2
+    assert document["phases"][-1]["stage"] == "26-one"
+    said = list(remarks({**document, "left_out": 1}))
+    assert said[-1] == "1 older one is not shown; each by --stage and --attempt"
+    assert "one, attempt 1: 1 line of its samples cannot be read" in said
 
 
 def test_a_known_file_comes_to_what_it_must(tmp_path):  # R157
