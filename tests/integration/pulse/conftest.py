@@ -9,7 +9,7 @@ import pythons
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "steering"))
 
-from loops import Program
+from loops import program  # noqa: F401 - a fixture
 
 _FOUND = pythons.found()
 _VERSIONS = sorted(_FOUND, key=lambda version: tuple(map(int, version.split("."))))
@@ -29,17 +29,3 @@ def python(request):
 def each_python(request):
     """The newest and the oldest: where threads, forks and streams of Python itself matter."""
     return _FOUND[request.param]
-
-
-@pytest.fixture
-def program(tmp_path):
-    """`program(text, python=…, env=…)` starts a script; all of them end with the test."""
-    started = []
-
-    def start(text, **options):
-        started.append(Program(tmp_path / f"program-{len(started)}", text, **options))
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.close()

@@ -9,7 +9,7 @@ import pythons
 sys.path.insert(0, str(Path(__file__).parent))
 
 from host_rig import desk, gpu, train  # noqa: F401 - fixtures
-from loops import Program
+from loops import program  # noqa: F401 - a fixture
 
 PYTHONS = pythons.found()
 
@@ -27,17 +27,3 @@ def any_python(request):
 def edge_python(request):
     """The oldest and the newest."""
     return PYTHONS[request.param]
-
-
-@pytest.fixture
-def program(tmp_path):
-    """`program(text, python=…, env=…)` starts a script; all of them end with the test."""
-    started = []
-
-    def start(text, **options):
-        started.append(Program(tmp_path / f"program-{len(started)}", text, **options))
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.close()

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from waiting import wait_until
 
 ROOT = Path(__file__).parents[3]
@@ -182,3 +183,17 @@ class Program:
         """Nothing comes back: a command as the published loopmonitor sends it, a line and then the signal."""
         self.write(line.encode() + b"\n")
         os.kill(self.pid, signal.SIGUSR1)
+
+
+@pytest.fixture
+def program(tmp_path):
+    """`program(text, python=…, env=…)` starts a script; all of them end with the test."""
+    started = []
+
+    def start(text, **options):
+        started.append(Program(tmp_path / f"program-{len(started)}", text, **options))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()

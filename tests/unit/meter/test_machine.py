@@ -11,8 +11,8 @@ NET = b"""Inter-|   Receive                                                |  Tr
 wg0:5 1 0 0 0 0 0 0 3 1 0 0 0 0 0 0
 """
 MOUNTS = b"""1 0 8:1 / / rw - ext4 /dev/a rw
-2 1 0:9 / /work rw shared:1 - fuse.mfs x rw
-3 1 0:9 / /work/local\\040disk rw - xfs /dev/b rw
+2 1 0:9 / /data rw shared:1 - fuse.mfs x rw
+3 1 0:9 / /data/local\\040disk rw - xfs /dev/b rw
 torn
 """
 
@@ -43,10 +43,10 @@ def test_pressure(raw, found):
     [
         (b"/root", "ext4"),
         (b"/", "ext4"),
-        (b"/work", "fuse.mfs"),
-        (b"/work/x/y", "fuse.mfs"),
-        (b"/workshop", "ext4"),
-        (b"/work/local disk/x", "xfs"),
+        (b"/data", "fuse.mfs"),
+        (b"/data/x/y", "fuse.mfs"),
+        (b"/datashop", "ext4"),
+        (b"/data/local disk/x", "xfs"),
     ],
 )
 def test_what_a_folder_lies_on(path, kind):
