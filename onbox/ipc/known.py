@@ -66,7 +66,7 @@ def roll(folder: Path) -> Roll:
     gone: Dict[int, Gone] = {}
     for entry in entries:
         known, why = _ours(folder, entry.pid, entry)
-        if known is None and (why is None or identity.of(entry.pid) is not None):
+        if known is None and (why is None or (identity.of(entry.pid) and _newer(folder, entry))):
             # Beside the card of a dead process the entry may be its too: then nothing is forgiven.
             known, why = _foreign(folder, entry, _SLACK_S if why is None else 0.0)
         if known is not None:
@@ -120,6 +120,14 @@ def _ours(folder: Path, pid: int, entry: Optional[Entry]) -> Tuple[Optional[Know
         return None, Gone("another process has its number now") if reused else _NO_PROCESS
     ppid = entry.ppid if entry is not None else process.parent(pid)
     return Known(OURS, card.identity, card.loops[0].label, ppid, entry, card), None
+
+
+def _newer(folder: Path, entry: Entry) -> bool:
+    """Whether another loop than the card's registered: a start time in whole seconds cannot tell that."""
+    card, registered = cards.read(folder, entry.pid), _unix(entry.start_time)
+    if card is None or registered is None:
+        return True
+    return registered > max((loop.started_at for loop in card.loops), default=0.0) + _SLACK_S
 
 
 def _foreign(folder: Path, entry: Entry, slack_s: float) -> Tuple[Optional[Known], Optional[Gone]]:
