@@ -43,15 +43,20 @@ class Terminal:
             if select.select([self.fd], [], [], 0.2)[0]:
                 self.said += os.read(self.fd, 65536)
 
+    def _type(self, key):
+        with contextlib.suppress(OSError):
+            os.write(self.fd, key)
+        self._read()
+
     def leaves(self, bound_s=60):
-        """Ctrl-b, d until it is over; keys that come together would be a paste to tmux, and no keys."""
+        """Ctrl-C once, then Ctrl-b, d until it is over; keys that come together would be a paste to tmux, and no keys."""
         deadline = time.monotonic() + bound_s
         try:
+            # A read-only window takes no Ctrl-C; once detached, the far shell would take a second one.
+            self._type(b"\x03")
             while True:
-                for key in (b"\x03", b"\x02", b"d"):  # a read-only window takes no Ctrl-C
-                    with contextlib.suppress(OSError):
-                        os.write(self.fd, key)
-                    self._read()
+                self._type(b"\x02")
+                self._type(b"d")
                 pid, status = os.waitpid(self.pid, os.WNOHANG)
                 if pid:
                     return os.waitstatus_to_exitcode(status)

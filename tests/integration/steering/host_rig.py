@@ -102,7 +102,9 @@ class Program:
             f"{{ cd {self.folder.name} && {env} exec setsid python3 script.py {' '.join(words)} >out 2>&1; }}"
             " </dev/null >/dev/null 2>&1 & echo $!"
         )
-        self._started = int(done.stdout)
+        assert done.stdout.strip().isdigit(), done
+        # The shell answers before what it put into the background has begun.
+        wait_until((self.folder / "out").exists, 30, "the program's start")
 
     def _own(self, path):
         owner = self.box.home.stat()
