@@ -16,7 +16,8 @@ def opened(folder: Path) -> Path:
 
     Raises Unsafe where it is another's or all may write to it, OSError.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for missing in [*reversed(folder.parents), folder]:
+        missing.mkdir(mode=0o700, exist_ok=True)
     _check(folder, folder.stat())
     return folder
 

@@ -36,8 +36,10 @@ def spot(value: float, low: float, high: float, steps: int) -> int:
     """Which of `steps` steps from `low` to `high` holds `value`; the middle one where all values are one."""
     if not high > low:
         return (steps - 1) // 2
-    # Halved first: the distance between two finite numbers may not be one.
-    share = (value / 2 - low / 2) / (high / 2 - low / 2)
+    # Halved first: the distance between two finite numbers may not be one. Of the least two there are, the
+    # halves are alike.
+    tall = high / 2 - low / 2
+    share = (value / 2 - low / 2) / tall if tall else 0.5
     return min(steps - 1, max(0, round(share * (steps - 1))))
 
 

@@ -9,6 +9,7 @@ _MARGIN = 12  # room for a number, a blank and the axis
 _SMALLEST = 36
 _BRAILLE = 0x2800
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # Unicode braille: left column, right column
+_FILLERS = "\u1160\uffa0"  # letters to Unicode, and nothing on a screen; the others of them are wide
 _AXIS = {False: "\N{BOX DRAWINGS LIGHT VERTICAL}", True: "|"}
 
 
@@ -50,7 +51,8 @@ def _visible(char: str, *, ascii_only: bool) -> str:
     if char.isascii():
         return char if char.isprintable() else "?"
     narrow = char.isprintable() and unicodedata.east_asian_width(char) not in ("W", "F")
-    return char if narrow and not ascii_only and not unicodedata.combining(char) else "?"
+    seen = unicodedata.category(char)[0] != "M" and char not in _FILLERS
+    return char if narrow and seen and not ascii_only else "?"
 
 
 def _panel_lines(

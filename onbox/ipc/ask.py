@@ -90,7 +90,11 @@ class Question:
             finally:
                 channel.close()
         except Nobody as nobody:
-            self.problem = Problem(answers.NO_LOOP, str(nobody))
+            card = self.asked.known.card
+            if card is not None and card.why:  # it lives, and let nobody in
+                self.problem = Problem(answers.REFUSED, "it cannot be asked: %s" % card.why)
+            else:
+                self.problem = Problem(answers.NO_LOOP, str(nobody))
         except Refused as refused:
             self.problem = Problem(answers.REFUSED, str(refused))
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional
 from onbox.ipc import answers, around, known, says
 from onbox.ipc.answers import Answer, Trouble
 from onbox.ipc.options import asks_for_json, parser
-from onbox.ipc.shown import WIDTH, shown
+from onbox.ipc.shown import WIDTH, quoted, shown
 from onbox.ipc.target import numbers
 from onbox.wire import folder as place
 from onbox.wire.registry import Entry
@@ -43,7 +43,7 @@ def main(words: List[str]) -> int:
             if isinstance(error, BrokenPipeError):
                 raise
             what = str(error) if error.filename is None else "%s: %s" % (error.filename, error.strerror)
-            found = Trouble(answers.USAGE, "folder", what, "ls -la %s" % place.directory())
+            found = Trouble(answers.USAGE, "folder", what, "ls -la %s" % quoted(str(place.directory())))
             return _troubled(verb, found, as_json=as_json)
     except SystemExit as ended:  # argparse has printed its help
         return ended.code if isinstance(ended.code, int) else answers.USAGE

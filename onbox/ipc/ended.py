@@ -1,8 +1,9 @@
 """How a loop ended, from the record it left; a process that is gone without one was killed."""
 
+import contextlib
 import re
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 from onbox.ipc.shown import shown
 from onbox.wire import folder as place
@@ -22,16 +23,21 @@ def record(folder: Path, who: Identity, n: int) -> Optional[Dict[str, Any]]:
         return None
 
 
-def newest(folder: Path, pid: int, n: int) -> Optional[Dict[str, Any]]:
-    """The newest end record of loop `n` of a process with that pid; None where there is none."""
-    name = re.compile(r"%d-[0-9]+-%d\.json" % (pid, n))
-    found: Optional[Path] = None
-    try:
-        paths = [path for path in place.ended(folder).iterdir() if name.fullmatch(path.name)]
-        found = max(paths, key=lambda path: path.lstat().st_mtime, default=None)
-        return None if found is None else text.loaded(place.read_plain(found, _CAP))
-    except (OSError, ValueError):
-        return None
+def newest(folder: Path, pid: int, n: Optional[int]) -> Optional[Dict[str, Any]]:
+    """The newest end record of loop `n` (None: of any) of a process with that pid; None without one."""
+    name = re.compile(r"%d-[0-9]+-%s\.json" % (pid, "[0-9]+" if n is None else n))
+    found: List[Dict[str, Any]] = []
+    with contextlib.suppress(OSError):
+        for path in place.ended(folder).iterdir():
+            if name.fullmatch(path.name):
+                with contextlib.suppress(OSError, ValueError):
+                    found.append(text.loaded(place.read_plain(path, _CAP)))
+    return max(found, key=_ended_at, default=None)
+
+
+def _ended_at(said: Dict[str, Any]) -> float:
+    at = said.get("ended_at")
+    return float(at) if isinstance(at, (int, float)) else 0.0
 
 
 def went_well(said: Optional[Dict[str, Any]]) -> bool:

@@ -90,7 +90,8 @@ def _sentence(verb: str, said: Dict[str, Any]) -> str:  # noqa: PLR0911 - one li
     if verb == "continue":
         return "left after iteration %s; the program goes on" % at
     if verb == "break":
-        return "left after iteration %s, saved %s; the program ends with 88" % (at, said.get("saved"))
+        code = said.get("exit_code", 88)
+        return "left after iteration %s, saved %s; the program ends with %s" % (at, said.get("saved"), code)
     if verb == "checkpoint":
         hook = said.get("hook")
         return "saved %s%s" % (said.get("saved"), "" if hook is None else "; its save hook said %s" % hook)

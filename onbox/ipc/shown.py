@@ -13,6 +13,12 @@ _UNSEEN = re.compile(
 )
 
 
+def quoted(word: str) -> str:
+    """`word` as one word for a shell; bare where nothing in it means anything there."""
+    bare = word.isascii() and word.replace("/", "").replace(".", "").replace("-", "").isalnum()
+    return word if bare else "'%s'" % word.replace("'", "'\\''")
+
+
 def shown(text: Any, max_chars: int = 400) -> str:
     """`text` as one harmless line: what could act on a terminal, or hide in it, is written as its code."""
     line = text if isinstance(text, str) else str(text)

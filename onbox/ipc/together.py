@@ -130,7 +130,7 @@ def _how_it_left(folder: Path, question: Question, verb: str, at: int) -> Answer
         return answer(
             asked,
             0,
-            _left_text(verb, final.get("iteration"), final.get("saved")),
+            _left_text(verb, final.get("iteration"), final),
             reply=final,
             confirmed=True,
         )
@@ -140,7 +140,7 @@ def _how_it_left(folder: Path, question: Question, verb: str, at: int) -> Answer
             return answer(
                 asked,
                 0,
-                _left_text(verb, ended.iteration(record), record.get("saved")),
+                _left_text(verb, ended.iteration(record), record),
                 reply=record,
                 confirmed=True,
             )
@@ -152,10 +152,11 @@ def _how_it_left(folder: Path, question: Question, verb: str, at: int) -> Answer
     return answer(asked, answers.SILENT, what, reply=question.accepted or final)
 
 
-def _left_text(verb: str, iteration: Any, saved: Any) -> str:
-    goes = "the program goes on"
+def _left_text(verb: str, iteration: Any, said: Dict[str, Any]) -> str:
+    goes, saved = "the program goes on", said.get("saved")
     if verb == "break":
-        goes = "saved %s; the program ends with 88" % (shown(saved) if saved else "nothing")
+        code = shown(said.get("exit_code", 88), 20)
+        goes = "saved %s; the program ends with %s" % (shown(saved) if saved else "nothing", code)
     return "left after iteration %s with all of its group; %s" % (shown(iteration, 20), goes)
 
 

@@ -11,6 +11,7 @@ from onbox.ipc import answers, clean, ended, foreign, known, ours, outside, proc
 from onbox.ipc.answers import Answer, Trouble
 from onbox.ipc.known import Roll
 from onbox.ipc.target import Chosen, Target, answer, chosen, numbers, target
+from onbox.wire import card as cards
 
 _SETTLE_S = 1.0  # until the kernel shows a sent stop
 _WARNING = (
@@ -57,20 +58,25 @@ def _nobody(wanted: Target, tag: Optional[str]) -> str:
 
 
 def past(folder: Path, options: argparse.Namespace) -> Optional[Answer]:
-    """How the loop ended that was meant by its pid, by the newest record it left; None without one."""
+    """How the loop ended that was meant by its pid, by the newest record it left; None without one.
+
+    A card that lies there still names a loop that left none: no older one speaks for it.
+    """
     wanted = target(options.target)
-    if wanted.pid is None:
+    if wanted.pid is None or (wanted.n is None and cards.read(folder, wanted.pid) is not None):
         return None
-    record = ended.newest(folder, wanted.pid, wanted.n or 1)
+    record = ended.newest(folder, wanted.pid, wanted.n)
     if record is None:
         return None
     code = answers.OK if ended.went_well(record) else answers.DIED
-    label, tag = record.get("label"), record.get("tag")
+    label, tag, n = record.get("label"), record.get("tag"), record.get("n")
+    if options.tag is not None and str(tag).split("/")[0] != options.tag:
+        return None
     return Answer(
         pid=wanted.pid,
         label=label if isinstance(label, str) else "",
         kind=known.OURS,
-        n=wanted.n or 1,
+        n=n if isinstance(n, int) else 1,
         exit_code=code,
         says=ended.sentence(record),
         tag=tag if isinstance(tag, str) else None,

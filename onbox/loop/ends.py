@@ -15,6 +15,8 @@ from onbox.wire.card import Card
 from onbox.wire.text import dumped
 
 KEPT = 64
+_CAP = 4 << 20
+_SPARED = 16  # beyond those: what ended a stage must not be pushed out by short loops of other programs
 _HISTORY = 64 << 10
 LEFT, EXCEPTION, SIGNAL = "left", "exception", "signal"
 _FAILED = 1  # the exit status of Python for an exception that nobody caught
@@ -47,7 +49,7 @@ def record(loop: Loop, card: Card) -> Dict[str, Any]:
 
 
 def write(folder: Path, said: Dict[str, Any], *, durably: bool) -> None:
-    """Nothing comes back: the record lies in `ended/`, where the newest 64 are kept. Raises OSError."""
+    """Nothing comes back: the record lies in `ended/`, where the newest are kept. Raises OSError."""
     place.ours(folder)
     ended = place.private(place.ended(folder))
     name = "%d-%s-%d.json" % (said["pid"], said["start_ticks"], said["n"])
@@ -81,5 +83,16 @@ def _prune(ended: Path) -> None:
         for entry in entries:
             with contextlib.suppress(FileNotFoundError):
                 found.append((entry.stat(follow_symlinks=False).st_mtime_ns, entry.path))
-    for _, path in sorted(found)[: max(0, len(found) - KEPT)]:
-        place.gone(Path(path))
+    spared = 0
+    for _, path in sorted(found, reverse=True)[KEPT:]:
+        if spared < _SPARED and _broken(Path(path)):
+            spared += 1
+        else:
+            place.gone(Path(path))
+
+
+def _broken(path: Path) -> bool:
+    try:
+        return b'"ended": "broken"' in place.read_plain(path, _CAP).partition(b', "state": ')[0]
+    except OSError:
+        return False

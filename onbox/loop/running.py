@@ -267,7 +267,8 @@ class Loop:
     def _left(self, how: str, asker: Asker) -> str:
         self.leaver = asker
         if how == BROKEN:
-            self.parting = self.saved("break")
+            facts, why = self.saved("break")
+            self.parting = Saved({**facts, "exit_code": self.break_code}, why)
         return how
 
     def _agreed(self, held: ranks.Held) -> bool:

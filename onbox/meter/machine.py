@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from onbox.meter.cgroup import kills_of
 from onbox.meter.files import Files
+from onbox.meter.records import more
 
 _NET_BYTES = 65536
 _OFTEN_S = 1.0
@@ -30,7 +31,10 @@ _REMOTE = (
 
 
 class Machine:
-    """Figures of the machine as one process sees it, each read no more often than it changes."""
+    """Figures of the machine as one process sees it, each read no more often than it changes.
+
+    `said` is what a line's sum says of it: JSON, each key behind a comma.
+    """
 
     def __init__(self, pid: int, files: Files, proc: str = "/proc") -> None:
         self._files, self._proc = files, proc
@@ -39,6 +43,7 @@ class Machine:
         self._net = self._net_base = (0, 0)
         self._psi: Optional[Dict[str, float]] = None
         self._disk: Optional[int] = None
+        self.said = ""
         self._read_often()
         self._net_base = self._net
         self.has_psi = self._psi is not None
@@ -47,23 +52,14 @@ class Machine:
         """Nothing comes back: what is older than its time is read anew."""
         if now >= self._often_at:
             self._often_at = now + _OFTEN_S
+            if now >= self._seldom_at:
+                self._seldom_at = now + _SELDOM_S
+                self._disk = _free_kb(self._own)
             self._read_often()
-        if now >= self._seldom_at:
-            self._seldom_at = now + _SELDOM_S
-            self._disk = _free_kb(self._own)
 
     def net(self) -> Tuple[int, int]:
         """Bytes that came in and went out since the first look, over all but the loopback."""
         return max(0, self._net[0] - self._net_base[0]), max(0, self._net[1] - self._net_base[1])
-
-    def extra(self) -> Dict[str, Any]:
-        """What a line's sum says of the machine."""
-        found: Dict[str, Any] = {}
-        if self._disk is not None:
-            found["disk_free_kb"] = self._disk
-        if self._psi is not None:
-            found["psi_mem"] = self._psi
-        return found
 
     def kills(self) -> Optional[int]:
         """How many processes the OOM killer has ended since boot; None where the kernel does not count."""
@@ -79,6 +75,8 @@ class Machine:
             self._psi = psi_of(self._files.read(self._proc + "/pressure/memory"))
         except OSError:
             self._psi = None
+        known = {"disk_free_kb": self._disk, "psi_mem": self._psi}
+        self.said = more({name: value for name, value in known.items() if value is not None})
 
 
 def net_of(raw: bytes) -> Tuple[int, int]:

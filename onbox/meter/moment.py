@@ -72,7 +72,7 @@ class Moments:
         booted = time.clock_gettime(time.CLOCK_BOOTTIME)
         counted = [self._shares.counted(one) for one in members]
         figures: List[Metrics] = []
-        resident = virtual = threads = uptime = 0
+        resident = virtual = threads = uptime = alive = 0
         for one, own in zip(members, counted):
             stat = one.stat
             memory, mapped, age = stat.rss_kb, stat.vms_kb, int(booted - stat.start_ticks / TICKS_PER_S)
@@ -83,6 +83,7 @@ class Moments:
             resident += memory
             virtual += mapped
             threads += stat.threads
+            alive += not stat.dead
             taken = self._shares.of(one).percent
             read, written, fetched, stored, cached, disk = own
             storage = (fetched, stored, read, written, cached, disk, received, sent)
@@ -107,9 +108,9 @@ class Moments:
             uptime,
         )
         self._look_at_largest(members, figures, now)
-        processes = sum(1 for one in members if not one.stat.dead)
-        moment = Moment([], total, processes, self._extra(now, pss_kb))
-        return moment._replace(lines=self._lines(members, figures, moment, pss))
+        moment = Moment([], total, alive, self._extra(now, pss_kb))
+        moment.lines.extend(self._lines(members, figures, moment, pss))
+        return moment
 
     def _members(self) -> List[Member]:
         root = self._tree.members.get(self._tree.root)
@@ -129,12 +130,12 @@ class Moments:
         """Where the kernel's figure has ours in it, the largest process is known by its own mark alone."""
         if not figures:
             return
-        largest = max(range(len(figures)), key=lambda number: figures[number].mem_rss_kb)
-        resident = figures[largest].mem_rss_kb
+        sizes = [own.mem_rss_kb for own in figures]
+        resident = max(sizes)
         seldom = now > self._young_until and now < self._marked_at + _MARK_S  # a mark never falls
         if resident and self.hwm_kb < self._floor_kb and not seldom:
             self._marked_at = now
-            resident = max(resident, self._tree.high_water_kb(members[largest]))
+            resident = max(resident, self._tree.high_water_kb(members[sizes.index(resident)]))
         self.hwm_kb = max(self.hwm_kb, resident)
 
     def _extra(self, now: float, pss_kb: Optional[int]) -> Dict[str, Any]:
@@ -145,7 +146,6 @@ class Moments:
             found.update({name: value for name, value in zip(names, use) if value is not None})
         if pss_kb is not None:
             found["mem_pss_kb"] = pss_kb
-        found.update(self._machine.extra())
         if self._gpu is not None:
             gpu = self._gpu.look(now, self._tree.members)
             if gpu is not None:
@@ -159,7 +159,7 @@ class Moments:
         moment: Moment,
         pss: Dict[int, int],
     ) -> List[bytes]:
-        total, processes, extra = moment.total, moment.processes, moment.extra
+        total, alive, extra, said = moment.total, moment.processes, moment.extra, self._machine.said
         parent = None
         shown = []
         for one, own in zip(members, figures):
@@ -168,7 +168,8 @@ class Moments:
             else:
                 shown.append((one, own))
         if self._alone:
-            return [] if parent is None else [records.sample(parent, {**extra, "process_count": processes})]
+            extra = {**extra, "process_count": alive}
+            return [] if parent is None else [records.sample(parent, extra, said=said)]
         if self._most is not None and len(shown) > self._most:
             extra["children_left_out"] = len(shown) - self._most
             kept = heapq.nlargest(
@@ -190,7 +191,7 @@ class Moments:
                 lines.append(line)
             metrics = records.process(own, one.stat.core, pss.get(one.pid))
             children.append(records.Child(one.pid, share.named(one.stat.command), metrics))
-        lines.append(records.tree(total, processes, parent, children, extra))
+        lines.append(records.tree(total, alive, parent, children, extra, said=said))
         return lines
 
 

@@ -47,9 +47,15 @@ def process(metrics: Metrics, core: int, pss_kb: Optional[int] = None) -> str:
 
 
 def tree(
-    total: Metrics, processes: int, parent: Optional[str], children: Iterable[Child], extra: Dict[str, Any]
+    total: Metrics,
+    processes: int,
+    parent: Optional[str],
+    children: Iterable[Child],
+    extra: Dict[str, Any],
+    *,
+    said: str = "",
 ) -> bytes:
-    """The line of one sample of a tree; `extra` holds what only the sum has."""
+    """The line of one sample of a tree; `extra`, and `said` as `more` gives it, is what only the sum has."""
     return (
         '{"kind":"tree","ts_ms":%d,"parent":%s,"children":[%s],"aggregated":{%s,"process_count":%d%s},"cpu_usage":%.2f,'
         '"mem_rss_kb":%d}\n'
@@ -59,16 +65,16 @@ def tree(
             ",".join(['{"pid":%d,"command":%s,"metrics":%s}' % child for child in children]),
             _METRICS % total,
             processes,
-            _more(extra),
+            more(extra) + said,
             total.cpu_usage,
             total.mem_rss_kb,
         )
     ).encode()
 
 
-def sample(parent: str, extra: Dict[str, Any]) -> bytes:
+def sample(parent: str, extra: Dict[str, Any], *, said: str = "") -> bytes:
     """The line of one sample of a process alone."""
-    return ('{"kind":"sample",%s%s}\n' % (parent[1:-1], _more(extra))).encode()
+    return ('{"kind":"sample",%s%s%s}\n' % (parent[1:-1], more(extra), said)).encode()
 
 
 def child(ts_ms: int, pid: int, ppid: int, words: Sequence[str], executable: str) -> bytes:
@@ -98,5 +104,9 @@ def clean(word: str) -> str:
     return text(word.encode("utf-8", "surrogatepass"))
 
 
-def _more(extra: Dict[str, Any]) -> str:
-    return "," + compact(extra)[1:-1] if extra else ""
+def more(extra: Dict[str, Any]) -> str:
+    """`extra` as a part of an object, each key behind a comma."""
+    found = ""
+    for name, value in extra.items():
+        found += ',"%s":%s' % (name, value if type(value) is int else compact(value))
+    return found

@@ -3,7 +3,7 @@
 from typing import Dict, Iterable, List, Optional, Tuple
 
 from onbox.meter.records import compact, text
-from onbox.meter.stat import NS_PER_TICK, Io
+from onbox.meter.stat import NS_PER_TICK, Io, Stat
 from onbox.meter.tree import Member
 
 _Counters = Tuple[int, int, int, int, int, int]  # rchar, wchar, read, written, faults cached, faults disk
@@ -13,7 +13,9 @@ _NOTHING = (0, 0, 0, 0, 0, 0)
 class Share:
     """One process as the last sample knew it; `percent` of one core since the sample before."""
 
-    __slots__ = ("_command", "_named", "base", "cpu_ns", "image", "percent", "waited_ticks")
+    __slots__ = (
+        "_command", "_counted", "_named", "_stat", "base", "cpu_ns", "image", "percent", "waited_ticks",
+    )  # fmt: skip
 
     def __init__(self, base: _Counters, cpu_ns: int, waited_ticks: int) -> None:
         self.base, self.cpu_ns, self.waited_ticks = base, cpu_ns, waited_ticks
@@ -21,6 +23,15 @@ class Share:
         self.image = b""  # of the program that a line has named
         self._command: Optional[bytes] = None
         self._named = '""'
+        self._stat: Optional[Stat] = None
+        self._counted = _NOTHING
+
+    def counted(self, member: Member) -> _Counters:
+        """Its IO and faults since its base; they are read with its stat."""
+        if self._stat is not member.stat:
+            now = counters(member)
+            self._stat, self._counted = member.stat, now if self.base is _NOTHING else _minus(now, self.base)
+        return self._counted
 
     def named(self, command: bytes) -> str:
         """`command` as a JSON string."""
@@ -36,6 +47,7 @@ class Shares:
         self._known: Dict[Tuple[int, int], Share] = {}
         self._gone = _NOTHING  # of orphans that we collected: no parent has counted them
         self._most = _NOTHING
+        self._before: Optional[List[_Counters]] = None  # what had that sum
 
     def begin(self, member: Member, *, whole: bool) -> None:
         """Nothing comes back: its CPU counts from now on, IO and faults too, or the `whole` of them."""
@@ -55,7 +67,7 @@ class Shares:
         A process that has ended counts where its parent waited for it: what the parent's counter gained
         beyond what was known of the child is the end of the child, or a child that nobody saw.
         """
-        ended = self._ended(gone, us)
+        ended = self._ended(gone, us) if gone else {}
         scale = 1e-7 / elapsed_s
         total = 0
         for member in members:
@@ -75,14 +87,13 @@ class Shares:
 
     def counted(self, member: Member) -> _Counters:
         """Its IO and faults since its base."""
-        base = self.of(member).base
-        now = counters(member)
-        if base is _NOTHING:
-            return now
-        return _minus(now, base)
+        return self.of(member).counted(member)
 
-    def total(self, counted: Iterable[_Counters]) -> _Counters:
+    def total(self, counted: List[_Counters]) -> _Counters:
         """The sum, which never falls: what one counted goes to its parent only when that waits for it."""
+        if counted == self._before:
+            return self._most
+        self._before = counted
         sums = [sum(column) for column in zip(self._gone, *counted)]
         self._most = (
             max(self._most[0], sums[0]), max(self._most[1], sums[1]), max(self._most[2], sums[2]),
@@ -96,6 +107,7 @@ class Shares:
 
     def _ended(self, gone: List[Member], us: int) -> Dict[int, int]:
         """CPU in ns that was known of those who ended, by the pid of the nearest ancestor that did not."""
+        self._before = None
         found: Dict[int, int] = {}
         by_pid = {member.pid: member for member in gone}
         for member in gone:

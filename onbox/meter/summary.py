@@ -1,6 +1,6 @@
 """What the samples of one command come to, in one pass and constant memory. Pure."""
 
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Tuple
 
 from onbox.meter.records import Metrics
 from onbox.meter.rising import Rising
@@ -13,7 +13,8 @@ class Summary:
         self._first_ms: Optional[int] = None
         self._last_ms = 0
         self._count = self._processes = self._threads = 0
-        self._most = Metrics(0)
+        self._counts: Tuple[int, ...] = Metrics(0)[4:12]  # bytes and faults, as they stand there
+        self._most: Tuple[int, ...] = self._counts
         self._cpu_ms = 0.0  # percent of a core times milliseconds
         self._rising = Rising()
         self._cgroup_kb: Optional[int] = None
@@ -30,8 +31,10 @@ class Summary:
         self._count += 1
         self._processes = max(self._processes, processes)
         self._threads = max(self._threads, total.thread_count)
-        most: Any = map(max, self._most, total)
-        self._most = Metrics(*most)
+        counts = total[4:12]
+        if counts != self._counts:
+            self._most = tuple([max(pair) for pair in zip(self._most, counts)])
+            self._counts = counts
         self._rising.add(total.ts_ms, total.mem_rss_kb)
         self._cgroup_kb = _higher(self._cgroup_kb, extra.get("cgroup_used_kb"))
         self._limit_kb = extra.get("cgroup_limit_kb", self._limit_kb)
@@ -47,7 +50,7 @@ class Summary:
 
     def as_dict(self) -> Dict[str, Any]:
         """The summary so far, the keys of docs/monitor.md in their order."""
-        exact, most = self._exact, self._most
+        exact, most = self._exact, Metrics(0, 0, 0, 0, *self._most)
         spent_ms = self._last_ms - (self._first_ms or 0) if self._count else 0
         elapsed = exact.get("elapsed_time", spent_ms / 1000)
         cpu_s = exact.get("cpu_s")

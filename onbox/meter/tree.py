@@ -92,6 +92,7 @@ class Tree:
         )  # children of ours that are not the tree's, as long as they are listed
         self._walk_at = self._threads_at = 0.0
         self._newest = Newest(proc, root)
+        self._ran = False
         self._ns = _cpu_ns(root) is not None
         first = self._join(root)
         if first is None:
@@ -99,7 +100,8 @@ class Tree:
         session = first.stat.session
         self._session = None if session == os.getsid(0) else session
         for pid in self._children_of()(self._us):
-            self.not_ours(pid)
+            if alone or not self._belongs(pid):  # it may have begun before we looked, and left an orphan
+                self.not_ours(pid)
 
     def not_ours(self, pid: int) -> None:
         """Nothing comes back: that child of ours has nothing to do with the command."""
@@ -109,15 +111,17 @@ class Tree:
     def look(self, *, force: bool = False) -> None:
         """Nothing comes back: `members` are those of now; those that went since `left` was asked stand there.
 
-        Without `force` lists of children are read only where a process was started since, or a second passed.
+        Without `force` lists of children are read only where a member ran and a process was started since, or
+        a second passed: who did not run started nothing, and left nobody behind.
         """
         now = time.monotonic()
+        self._ran = False
         gone = [member for member in self.members.values() if not self._again(member, now, force=force)]
         for member in gone:
             del self.members[member.pid]
             self._forget(member)
         self._gone += gone
-        if self._newest.moved() or gone or force or now >= self._walk_at:
+        if gone or force or now >= self._walk_at or (self._ran and self._newest.moved()):
             self._walk(now, force=force)
 
     def left(self) -> List[Member]:
@@ -153,6 +157,7 @@ class Tree:
         cpu = _cpu_ns(member.pid) if self._ns else None
         if cpu is not None and cpu == member.cpu_ns and not force and now < member.read_at + _IDLE_S:
             return True  # nothing of it ran
+        self._ran = True
         try:
             stat = stat_of(self.files.read(member.stat_path))
         except (FileNotFoundError, ProcessLookupError):

@@ -43,7 +43,8 @@ def start(
     environment = own_environment()
     launch = Launch(words, signals.before, env=environment, close_fds=False, **streams)
     try:
-        watch.begin(launch.pid, words, found(words[0], environment), signals.wait(launch.pid, told))
+        pid = launch.arrive()
+        watch.begin(pid, words, found(words[0], environment), signals.wait(pid, told))
         watch.released()
         try:
             process = launch.release()

@@ -64,13 +64,18 @@ def main(words: List[str]) -> int:
         asked.positive(interval=line.interval, max_interval=line.max_interval)
         asked.not_negative(grace=line.grace, timeout=0.0 if line.timeout is None else line.timeout)
     except ValueError as error:
-        print("onbox exec: %s\n%s" % (error, _USAGE), file=sys.stderr)
+        _say("onbox exec: %s\n%s" % (_plain(str(error)), _USAGE))
         return USAGE
     files: List[int] = []
+    command = None
     try:
-        return _Exec(line, _streams(line, files)).run()
-    except OSError as error:
-        return _cannot("watch %s" % line.words[0], error)
+        command = _Exec(line, _streams(line, files))
+        return command.run()
+    except Exception as error:  # noqa: BLE001 - whatever it is, nobody is to take it for the command's end
+        code = _cannot("watch %s" % line.words[0], error)
+        step = None if command is None else command.left()
+        _say("next: %s" % (step or "mend that, or run the command without exec"))
+        return code
     finally:
         asked.close(files)
 
@@ -137,6 +142,7 @@ class _Exec:
         sampler = Sampler(options, alone=True)
         self._watch = Watch(sampler, sink, options.base_interval_ms, options.max_interval_ms)
         self._told: List[int] = []
+        self._pid = 0
 
     def run(self) -> int:
         """The exit status."""
@@ -150,22 +156,29 @@ class _Exec:
             code = NOT_FOUND if missing else NOT_EXECUTABLE
             self._watch.finish(death=Death(exit_code=code), cpu_s=time.process_time())
             if missing:
-                print("onbox exec: command not found: %s" % _plain(name), file=sys.stderr)
+                _say("onbox exec: command not found: %s" % _plain(name))
                 return code
             return _cannot("execute %s" % name, error, code)
+        self._pid = self._watch.pid
         killed = self._to_its_end()
         death = self._watch.finish(killed, cpu_s=time.process_time())
         end = Report(self._watch.end.decode().rstrip("\n") or "{}")
         if self._line.json:
-            print(end, file=sys.stderr if self._line.stdout is None else sys.stdout, flush=True)
+            _say(end, sys.stderr if self._line.stdout is None else sys.stdout)
         elif not self._line.quiet:
             for text in told(name, end.record):
-                print("onbox: %s" % _plain(text), file=sys.stderr)
+                _say("onbox: %s" % _plain(text))
         if killed == "timeout":
             return TIMED_OUT
         if death.signal is not None:
             return SIGNAL_BASE + death.signal
         return CANNOT_START if death.exit_code is None else death.exit_code
+
+    def left(self) -> Optional[str]:
+        """What to do about a command that runs on without us; None where none does."""
+        if not self._pid or self._watch.wait.ended():
+            return None
+        return "kill %d, for the command runs on, unwatched" % self._pid
 
     def _to_its_end(self) -> Optional[str]:
         """Why it ended, as far as it was us."""
@@ -247,6 +260,22 @@ def _signal(number: int) -> str:
         return "signal %d" % number
 
 
-def _cannot(act: str, error: OSError, code: int = CANNOT_START) -> int:
-    print("onbox exec: cannot %s: %s" % (_plain(act), error.strerror or error), file=sys.stderr)
+def _cannot(act: str, error: Exception, code: int = CANNOT_START) -> int:
+    why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    path = getattr(error, "filename", None)
+    where = "" if path is None or act.endswith(str(path)) else "%s: " % (path,)
+    _say(_plain("onbox exec: cannot %s: %s%s" % (act, where, why)))
     return code
+
+
+def _say(text: str, stream: Any = None) -> None:
+    """Nothing comes back. Who reads us may be gone, or never was: that is not how the command ended."""
+    stream = sys.stderr if stream is None else stream
+    if stream is None:
+        return
+    try:
+        print(text, file=stream, flush=True)
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())  # or Python tries again as it ends, and makes it our status
+        os.close(nowhere)

@@ -9,7 +9,7 @@ import os
 import select
 import subprocess
 import threading
-from typing import Any, Callable, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, List, Optional, Sequence, Tuple, Union
 
 AT_THE_GATE = 125  # how a child ends that nobody let through
 _GO = b"+"
@@ -18,11 +18,11 @@ _LOOK_MS = 100  # how long a child may stand there before it looks whether its p
 
 
 class Launch:
-    """One command at its gate, after the constructor; what Popen takes, it takes.
+    """One command that `arrive` brings to its gate; what Popen takes, it takes.
 
-    `then` is run in the child between the gate and the exec. Raises what Popen raises when no child came to
-    the gate: a fork that failed, a bad keyword. The thread lives until `over`: a command with a
-    PR_SET_PDEATHSIG is killed when the thread that forked it ends, not when the process does.
+    `then` is run in the child between the gate and the exec. Whatever is raised meanwhile, `cancel` gives
+    back all that was taken. The thread lives until `over`: a command with a PR_SET_PDEATHSIG is killed when
+    the thread that forked it ends, not when the process does.
     """
 
     def __init__(
@@ -31,20 +31,31 @@ class Launch:
         then: Optional[Callable[[], None]] = None,
         **keywords: Any,
     ) -> None:
-        self._then = then
+        self._words, self._then, self._keywords = words, then, keywords
         self._process: Optional[subprocess.Popen[Any]] = None
         self._error: Optional[BaseException] = None
         self._forked, self._over = threading.Event(), threading.Event()
+        self._ready = self._says = self._waits = self._gate = -1
+        self._begun = threading.Lock()  # taken once: by the thread that forks, or by who gave up before
+        self._parent = os.getpid()
+        self.pid = 0
+        self._opened = False
+
+    def arrive(self) -> int:
+        """The pid of the child that stands at the gate.
+
+        Raises what Popen raises when none came there (a fork that failed, a bad keyword), OSError and
+        RuntimeError where there is no descriptor, or no thread, to be had.
+        """
         self._ready, self._says = _pipe()
         self._waits, self._gate = _pipe()
-        self._parent = os.getpid()
-        self._opened = False
-        threading.Thread(target=self._fork, args=(words, keywords), name="onbox-launch", daemon=True).start()
-        try:
-            self.pid = self._arrival()
-        except BaseException:
-            self.cancel()
-            raise
+        threading.Thread(target=self._fork, name="onbox-launch", daemon=True).start()
+        said = os.read(self._ready, 32)
+        if not said.startswith(_NEVER_CAME):
+            self.pid = int(said.split(b"\n")[0])
+            return self.pid
+        self._forked.wait()
+        raise self._error or RuntimeError("the command ended before it came to its gate")
 
     def release(self) -> "subprocess.Popen[Any]":
         """The process, executed by now. Raises what Popen raises: FileNotFoundError, PermissionError."""
@@ -70,6 +81,11 @@ class Launch:
 
     def cancel(self) -> None:
         """Nothing comes back, and nothing of the command runs: its child has ended and was collected."""
+        if self._begun.acquire(blocking=False):  # no thread came; one that still does forks nothing
+            self._shut()
+            self._says, self._waits = _shut(self._says, self._waits)
+            self._forked.set()
+            return
         if self._gate >= 0:
             os.close(self._gate)
             self._gate = -1
@@ -88,15 +104,10 @@ class Launch:
         """Nothing comes back: the thread that forked may end."""
         self._over.set()
 
-    def _arrival(self) -> int:
-        """The pid of the child that came to the gate. Raises what kept it from there."""
-        said = os.read(self._ready, 32)
-        if not said.startswith(_NEVER_CAME):
-            return int(said.split(b"\n")[0])
-        self._forked.wait()
-        raise self._error or RuntimeError("the command ended before it came to its gate")
-
-    def _fork(self, words: Any, keywords: Any) -> None:
+    def _fork(self) -> None:
+        if not self._begun.acquire(blocking=False):
+            return
+        words, keywords = self._words, self._keywords
         try:
             self._process = subprocess.Popen(words, preexec_fn=self._hold, **keywords)  # noqa: PLW1509 - 0014
         except BaseException as error:  # noqa: BLE001 - raised where it is waited for
@@ -123,18 +134,27 @@ class Launch:
             self._then()
 
     def _shut(self) -> None:
-        for end in (self._ready, self._gate):
-            if end >= 0:
-                os.close(end)
-        self._ready = self._gate = -1
+        self._ready, self._gate = _shut(self._ready, self._gate)
+
+
+def _shut(*ends: int) -> List[int]:
+    """Numbers of no file, one for each of `ends`, which are closed."""
+    for end in ends:
+        if end >= 0:
+            os.close(end)
+    return [-1] * len(ends)
 
 
 def _pipe() -> Tuple[int, int]:
     """Both ends of a pipe, above the standard streams, where Popen puts the command's own first."""
     low = os.pipe()
+    high: List[int] = []
     try:
-        reading, writing = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3) for end in low)
+        high += [fcntl.fcntl(low[0], fcntl.F_DUPFD_CLOEXEC, 3)]
+        high += [fcntl.fcntl(low[1], fcntl.F_DUPFD_CLOEXEC, 3)]
+    except OSError:
+        _shut(*high)
+        raise
     finally:
-        for end in low:
-            os.close(end)
-    return reading, writing
+        _shut(*low)
+    return high[0], high[1]

@@ -39,7 +39,7 @@ def following(pace: Pace, now: float, cost_s: float, *, moved: bool) -> Pace:
     credit = min(_SAVED_S, pace.credit_s + SHARE * (now - pace.paid)) - cost_s
     if credit < 0:
         due = max(due, now - credit / SHARE)
-    return pace._replace(interval_s=interval, due=due, paid=now, credit_s=credit, dropped=dropped)
+    return Pace(pace.base_s, pace.max_s, interval, due, now, credit, dropped)
 
 
 def slower(pace: Pace) -> Pace:

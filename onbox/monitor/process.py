@@ -257,11 +257,11 @@ class ProcessMonitor:
 
     def _start(self, wanted: asked.Asked, *, pause: bool) -> None:
         launch = self._launch = Launch(wanted.words, wanted.then, **wanted.keywords)
-        begin = (launch.pid, wanted.shown, wanted.executable)
         try:
+            launch.arrive()
             if not pause:
                 launch.release()
-            self._watch.begin(*begin, waits.for_child(launch.pid))
+            self._watch.begin(launch.pid, wanted.shown, wanted.executable, waits.for_child(launch.pid))
             self._watch.released()
             process = self._process = launch.release()
             self._text = wanted.text
@@ -274,7 +274,7 @@ class ProcessMonitor:
             if self._process is None:
                 launch.cancel()
             elif not self._watch.pid:
-                self._watch.begin(*begin, waits.for_child(launch.pid))
+                self._watch.begin(launch.pid, wanted.shown, wanted.executable, waits.for_child(launch.pid))
             raise
 
     def _end(self, killed: str) -> None:

@@ -13,6 +13,7 @@ from onbox.monitor.sink import Sink
 from onbox.monitor.waits import Wait, stat_words
 
 _GLEAN_S = 0.25  # between two collections of ended orphans, however many end
+_UNTOLD_S = 1.0  # the same, where nobody tells us that one has ended
 _FLOOR_SLACK_KB = 256  # what the child may still touch between our look at it and its exec
 
 _left: List[Tuple[int, str]] = []  # children of ours that outlived their command: pid, start; collected later
@@ -56,9 +57,12 @@ class Watch:
     def begin(self, pid: int, words: Sequence[str], executable: str, wait: Wait) -> None:
         """Nothing comes back: sample zero of a child at its gate was taken. Raises what the sampler does."""
         sweep()
-        self.pid, self.wait = pid, wait
+        self.wait.close()
+        self.wait = wait
         before = time.thread_time()
-        self.sink.take(self.sampler.zero(pid, words, executable))
+        lines = self.sampler.zero(pid, words, executable)
+        self.pid = pid  # by which one knows whether this is to be done again, after an interrupt
+        self.sink.take(lines)
         self._floor_kb = _high_water_kb(pid) + _FLOOR_SLACK_KB
         self.cost_s += time.thread_time() - before
 
@@ -81,7 +85,7 @@ class Watch:
         now = time.monotonic()
         if now < alarm:  # something else ended, or a signal came
             self._glean_at = max(now, self._gleaned + _GLEAN_S)
-        if now >= min(self._pace.due, self._glean_at):
+        if now >= min(self._glean_at, max(self._pace.due, self._gleaned + _UNTOLD_S)):
             self.glean()
         self.look_if_due()
         return False
@@ -146,6 +150,7 @@ class Watch:
         usage, wall_s = None, time.monotonic() - self.began
         if self._ours and death is None and self._death is None:
             self.looked = lambda: None  # who looks on is told the end itself
+            self.glean()  # the sample has the IO of who was collected before it
             self.look()  # while it waits to be collected the last sample has the totals to its end
         stat, counters = (_raw(self.pid, "stat"), _raw(self.pid, "io")) if self._ours else (None, None)
         if death is None and self._death is None:

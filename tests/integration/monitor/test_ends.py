@@ -1,4 +1,5 @@
 import contextlib
+import ctypes.util
 import json
 import os
 import signal
@@ -103,15 +104,58 @@ sleep 300
 """
 
 
-def test_an_interrupt_at_the_very_start_leaves_nobody_either(tmp_path):  # R159
+@pytest.mark.parametrize("pause", [True, False])
+def test_an_interrupt_at_the_very_start_leaves_nobody_either(tmp_path, pause):  # R159
     tag = rig.tagged()
     program = PROGRAM.replace("\nfolder, words", LATE + "folder, words")
+    program = program.replace("grace_s=0.3", f"grace_s=0.3, pause_for_attachment={pause}")
     words = [sys.executable, "-c", program, str(tmp_path), "sh", "-c", AT_ONCE]
     done = subprocess.run(
         words, env=rig.environment(tag), stdout=subprocess.PIPE, text=True, check=False, timeout=40
     )
     assert (done.returncode, json.loads(done.stdout)) == (40, ["user", []])
     assert rig.alive(tag) == []
+
+
+# Asked for the GPUs before the first sample, it interrupts, and only once.
+SMI = """#!/bin/sh
+mkdir "$0.asked" && kill -INT $PPID
+exec sleep 1
+"""
+
+
+def test_an_interrupt_of_the_first_sample_leaves_nobody_of_who_did_not_wait_for_it(tmp_path):  # R159
+    if ctypes.util.find_library("nvidia-ml"):
+        pytest.skip("the driver's own library is asked here")
+    tag, smi = rig.tagged(), tmp_path / "nvidia-smi"
+    smi.write_text(SMI)
+    smi.chmod(0o755)
+    program = PROGRAM.replace("\nfolder, words", LATE + "folder, words")
+    program = program.replace("grace_s=0.3", "grace_s=0.3, pause_for_attachment=False, enable_gpu=True")
+    words = [sys.executable, "-c", program, str(tmp_path), "sh", "-c", "setsid sleep 300 & exec sleep 300"]
+    env = rig.environment(tag, PATH=f"{tmp_path}:{os.environ['PATH']}")
+    done = subprocess.run(words, env=env, stdout=subprocess.PIPE, text=True, check=False, timeout=40)
+    left = sleepers(tag)
+    for pid in rig.alive(tag):
+        os.kill(pid, signal.SIGKILL)
+    assert (done.returncode, json.loads(done.stdout), left) == (40, ["user", []], [])
+    assert smi.with_suffix(".asked").exists()
+
+
+# An orphan that writes, and has ended before the command does.
+WRITES = """
+(sh -c 'echo $$ >pid.new; mv pid.new pid; head -c 3000000 /dev/zero >written' &)
+until [ -s pid ]; do sleep 0.01; done
+until grep -q 'State:.Z' /proc/$(cat pid)/status; do sleep 0.01; done
+"""
+
+
+def test_what_an_orphan_wrote_whom_no_sample_saw_is_in_the_end_record(tmp_path):
+    code, monitor = execute_with_monitoring(
+        ["sh", "-c", WRITES], base_interval_ms=10**7, cwd=tmp_path, timeout=40
+    )
+    assert (code, (tmp_path / "written").stat().st_size) == (0, 3_000_000)
+    assert monitor.get_end()["wchar"] > 3_000_000
 
 
 def test_whoever_interrupts_twice_does_not_wait(tmp_path):

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import processes
 import pytest
@@ -297,4 +298,58 @@ def test_many_orphans_are_collected_as_they_end(tmp_path):
 def test_a_file_that_cannot_be_opened_is_125_and_nothing_runs(tmp_path):
     for option in ("--out", "--stdout", "--stderr"):
         code, _, err = ran(option, "/no/such/folder/x", "--", "touch", str(tmp_path / "ran"))
-        assert code == 125 and "No such file" in err and not (tmp_path / "ran").exists()
+        assert code == 125 and "/no/such/folder/x: No such file" in err and "\nnext: " in err
+        assert not (tmp_path / "ran").exists()
+
+
+def broken(how, *words, tag=None):
+    """A watcher in a Python where something is not as ever."""
+    script = f"import sys; {how}; from onbox.monitor.command import main; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words],
+        env=rig.environment(tag), capture_output=True, text=True, check=False, timeout=50,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stderr.splitlines()
+
+
+def test_where_no_thread_can_be_started_it_is_125_and_nothing_runs(tmp_path):
+    how = "import threading; threading.stack_size(1 << 47)"  # more than there are addresses
+    code, said = broken(how, "--", "touch", str(tmp_path / "ran"))
+    assert (code, len(said)) == (125, 2)
+    assert said[0] == "onbox exec: cannot watch touch: can't start new thread" and said[1].startswith(
+        "next: "
+    )
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_fault_of_ours_is_125_and_says_what_runs_on():
+    how = "import signal; signal.sigtimedwait = None"  # a kernel that refuses it
+    tag = rig.tagged()
+    words = ["--stdout", os.devnull, "--stderr", os.devnull, "--", "sleep", "300"]
+    code, said = broken(how, *words, tag=tag)
+    alive = rig.alive(tag)
+    for pid in alive:
+        os.kill(pid, signal.SIGKILL)
+    assert (code, len(said)) == (125, 2)
+    assert said[1] == f"next: kill {alive[0]}, for the command runs on, unwatched"
+
+
+@pytest.mark.parametrize("how", ["closed", "full", "unread"])
+def test_whoever_cannot_hear_what_came_of_it_has_the_commands_status_all_the_same(how):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with Path("/dev/full").open("wb") as full:
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "onbox", "exec", "--", "sh", "-c", "echo x; exit 7"],
+                env=rig.environment(),
+                stdout=subprocess.PIPE,
+                stderr={"closed": None, "full": full, "unread": writing}[how],
+                preexec_fn=(lambda: os.close(2)) if how == "closed" else None,
+                check=False,
+                timeout=50,
+            )
+        finally:
+            os.close(writing)
+    assert (done.returncode, done.stdout) == (7, b"x\n")

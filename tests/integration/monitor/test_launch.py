@@ -1,5 +1,6 @@
 import ctypes
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -42,7 +43,7 @@ def test_none_of_three_hundred_begins_before_its_first_sample(tmp_path):  # R158
 
 def test_a_command_at_its_gate_is_no_command_yet(tmp_path):
     launch = Launch(["touch", str(tmp_path / "ran")], close_fds=True)
-    assert Path(f"/proc/{launch.pid}/exe").samefile(sys.executable)
+    assert Path(f"/proc/{launch.arrive()}/exe").samefile(sys.executable)
     assert not (tmp_path / "ran").exists()
     process = launch.release()
     launch.over()
@@ -52,9 +53,15 @@ def test_a_command_at_its_gate_is_no_command_yet(tmp_path):
 
 def test_a_gate_that_is_given_up_lets_nothing_through(tmp_path):
     launch = Launch(["touch", str(tmp_path / "ran")])
+    pid = launch.arrive()
     launch.cancel()
-    assert not processes.stat(launch.pid)
+    assert not processes.stat(pid)
     assert not (tmp_path / "ran").exists()
+
+
+def arrived(launch):
+    launch.arrive()
+    return launch
 
 
 @pytest.mark.parametrize(
@@ -72,19 +79,51 @@ def test_a_gate_that_is_given_up_lets_nothing_through(tmp_path):
 )
 def test_what_popen_raises_is_raised_and_nothing_is_left(words, options, error):
     threads, files = threading.active_count(), rig.open_files()
+    launch = Launch(words, **options)
     with pytest.raises(error):
-        Launch(words, **options).release()
+        arrived(launch).release()
+    launch.cancel()
     wait_until(lambda: threading.active_count() <= threads, 20, "the launching thread to end")
     assert rig.open_files() <= files
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
 
 
+def test_without_a_thread_nothing_is_left(tmp_path):
+    files, before = rig.open_files(), threading.stack_size(1 << 47)  # more than there are addresses
+    try:
+        with pytest.raises(RuntimeError, match="thread"):
+            execute_with_monitoring(["touch", str(tmp_path / "ran")], quiet=True)
+    finally:
+        threading.stack_size(before)
+    assert rig.open_files() == files
+    assert not (tmp_path / "ran").exists()
+
+
+def test_without_descriptors_nothing_is_left(tmp_path):
+    files, (soft, hard) = rig.open_files(), resource.getrlimit(resource.RLIMIT_NOFILE)
+    failed = 0
+    for most in range(3, soft):
+        launch = Launch(["touch", str(tmp_path / "ran")])
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        try:
+            launch.arrive()
+            break
+        except OSError:
+            failed += 1
+        finally:
+            launch.cancel()
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert rig.open_files() == files
+    assert failed >= 4
+    assert not (tmp_path / "ran").exists()
+
+
 HELD = """
 import os, sys, threading, time
 from onbox.monitor.launch import Launch
 launches = [Launch(["touch", "%s" % n]) for n in range(3)]
-print(*(launch.pid for launch in launches), flush=True)
+print(*(launch.arrive() for launch in launches), flush=True)
 time.sleep(300)
 """
 
@@ -106,10 +145,11 @@ LEAKED = """
 import os, time
 from onbox.monitor.launch import Launch
 launch = Launch(["touch", "ran"])
+pid = launch.arrive()
 if os.fork() == 0:  # a child of the program's own, which holds every descriptor that it had
     time.sleep(300)
     os._exit(0)
-print(launch.pid, flush=True)
+print(pid, flush=True)
 time.sleep(300)
 """
 

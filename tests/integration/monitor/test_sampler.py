@@ -329,6 +329,19 @@ def test_the_work_does_not_grow_with_other_processes(child):
     assert usual() <= alone + 8, "children of ours that are none of the tree's"
 
 
+def test_a_tree_that_sleeps_is_not_looked_through_because_others_start_something(child):
+    sampler = Sampler(Options())
+    sampler.attach(child(SLEEP).pid)
+    found = []
+    for _ in range(15):
+        subprocess.run(["true"], check=True)
+        before = reads()
+        between = reads()
+        sampler.sample()
+        found.append(reads() - between - (between - before))
+    assert sorted(found)[7] <= 2, "the memory of its cgroup, and at first its own highest"
+
+
 def few():
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 
