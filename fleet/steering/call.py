@@ -16,6 +16,7 @@ MAX_BYTES = 4 * 1024 * 1024  # some answers of 1 MiB, the most that a loop gives
 _FRAGMENTS = ("frame", "ground", "ipc")
 _FRAME_BYTES = 4096
 _WORDS_BYTES = 256 * 1024
+_WORD_BYTES = 128 * 1024 - 1  # Source: execve(2), MAX_ARG_STRLEN, with the byte that ends it
 _ESCAPED = re.compile(r"[\\\x01-\x1f\x7f]")
 
 
@@ -32,9 +33,12 @@ class Called(Struct, frozen=True):
     took_s: float
 
 
-def call(link: Link, words: tuple[str, ...], *, where: str, limit_s: float) -> Called:
+def call(
+    link: Link, words: tuple[str, ...], *, where: str, limit_s: float, loops: str | None = None
+) -> Called:
     """What `python onbox.pyz WORDS` said, in at most `limit_s`; the tool is sent where it is missing.
 
+    `loops` is the folder of the loops on the box; None: where its own environment says, else `~/.ipc`.
     Raises UsageError for a word that no command line can hold, BoxRefused where there is no Python,
     ProbeUnreadable, LinkError.
     """
@@ -47,6 +51,7 @@ def call(link: Link, words: tuple[str, ...], *, where: str, limit_s: float) -> C
         ("tool", name),
         ("size", str(len(pyz))),
         ("sum", str(cksum(pyz))),
+        *([] if loops is None else [("loops", loops)]),
         *(("word", word) for word in escaped),
     ]
 
@@ -66,7 +71,9 @@ def call(link: Link, words: tuple[str, ...], *, where: str, limit_s: float) -> C
 
 
 def escape(word: str, where: str) -> str:
-    """`word` on one line of a request, as `printf %b` reads it. Raises UsageError for a NUL character."""
+    """`word` on one line of a request, as `printf %b` reads it. Raises UsageError for what is no argument."""
     if "\0" in word:
         raise UsageError("a word of a command cannot hold a NUL character", where=where)
+    if len(word.encode(errors="replace")) > _WORD_BYTES:
+        raise UsageError(f"a word of the command is longer than {_WORD_BYTES} bytes", where=where)
     return _ESCAPED.sub(lambda found: f"\\0{ord(found[0]):03o}", word)

@@ -94,7 +94,10 @@ def state(called: Called, *, where: str) -> State:
     """What a queue holds. Raises ProbeUnreadable."""
     if called.status != MET:
         raise unreadable(called, where)
-    return _read(called.printed, State, where)
+    found = _read(called.printed, State, where)
+    if len(found.last_acks) > _ACKS_MOST:
+        raise ProbeUnreadable("its answer has more acknowledgements than were asked for", where=where)
+    return found
 
 
 def _read(content: bytes, kind: type[T], where: str) -> T:
@@ -175,5 +178,6 @@ def _word(said: dict[str, Any], key: str) -> str:
 def _listener(said: dict[str, Any] | None) -> str:
     if said is None:
         return "nobody of ours listens; a runtimectl of its own cannot be seen"
-    alive = {True: "listens", False: "is gone"}.get(said.get("alive"), "may listen")  # type: ignore[arg-type]
+    told = said.get("alive")
+    alive = "listens" if told is True else "is gone" if told is False else "may listen"
     return f"pid {_word(said, 'pid')} on {_word(said, 'host')} {alive}"

@@ -8,6 +8,7 @@ from typing import Any
 
 from fleet.model.run import Run
 from fleet.steering.answers import MET, Part, Said, next_of, run_of
+from fleet.steering.question import VERBS
 from fleet.text.say import duration, size
 from fleet.text.untrusted import render_untrusted
 
@@ -16,6 +17,7 @@ _LABEL_CHARS = 60
 _VALUE_CHARS = 60
 _VALUES_SHOWN = 8
 _FRAMES_SHOWN = 40
+_THREADS_SHOWN = 200
 _DEPTH = 12
 _TO_THE_MINUTE = 16  # characters of ISO 8601
 NOTHING = {"list": "no loops are registered", "clean": "nothing to clean"}
@@ -54,7 +56,7 @@ def document(said: Said, *, box: str, runs: Mapping[str, Run], took_s: float) ->
         "ok": said.exit_code == MET,
         "exit_code": said.exit_code,
         "box": box,
-        "verb": said.verb if said.verb.isalpha() else None,
+        "verb": said.verb if said.verb in VERBS else None,
         "took_s": round(took_s, 3),
         "answers": [_part(part, runs) for part in said.answers],
         "untrusted_error": error
@@ -85,11 +87,11 @@ def harmless(value: Any, depth: int = _DEPTH) -> Any:
     """`value` of a box with every text in it made harmless; numbers stay numbers."""
     if isinstance(value, str):
         return render_untrusted(value)
-    if isinstance(value, dict | list) and depth == 0:
+    if isinstance(value, dict | list | tuple) and depth == 0:
         return "…"
     if isinstance(value, dict):
         return {render_untrusted(key): harmless(item, depth - 1) for key, item in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [harmless(item, depth - 1) for item in value]
     return value
 
@@ -181,7 +183,10 @@ def _set(part: Part, took_s: float) -> Iterator[str]:
 def _stack(part: Part, took_s: float) -> Iterator[str]:  # noqa: ARG001 - as above
     threads = (part.reply or {}).get("threads")
     yield f"{name_of(part)}: {render_untrusted(part.says)}"
-    for thread in threads if isinstance(threads, list) else ():
+    threads = threads if isinstance(threads, list) else []
+    if len(threads) > _THREADS_SHOWN:
+        yield f"  {len(threads) - _THREADS_SHOWN} more threads"
+    for thread in threads[:_THREADS_SHOWN]:
         if not isinstance(thread, dict):
             continue
         frames = thread.get("frames")

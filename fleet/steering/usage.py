@@ -232,7 +232,7 @@ def _nothing(why: _Why, wish: Wish, box: str) -> BabysitError:
 
 def numbers(found: Profile) -> dict[str, Any]:
     """The answer as plain values, every text in it harmless: what the words and curves are made of."""
-    plain: dict[str, Any] = harmless(msgspec.json.decode(msgspec.json.encode(found)))
+    plain: dict[str, Any] = harmless(msgspec.to_builtins(found))
     return plain
 
 

@@ -13,7 +13,14 @@ MAX_DEPTH = 32
 MAX_DIGITS = 18  # what a 64-bit number holds; more is no count, size or time of ours
 
 T = TypeVar("T")
-_STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]')
+# Half of a pair is how Python writes a byte that is no UTF-8: nothing of ours could be written with it.
+_PAIR_OR_HALF = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
+# A string without an end goes to the end of all: were it looked for again at each quote in it, the time would
+# be its length squared.
+_STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 
 
 def from_box(
@@ -23,13 +30,15 @@ def from_box(
 
     Raises ProbeUnreadable when it is longer than `max_bytes`, nested deeper than `MAX_DEPTH`, holds a key
     twice, a number of more than `MAX_DIGITS` digits or none that JSON knows, or is no `kind`. With
-    `odd_numbers` such a number is text, as it was written: a program may track what it likes.
+    `odd_numbers` such a number is text, as it was written: a program may track what it likes. Text that no
+    UTF-8 can write has U+FFFD in it.
     """
     number, real, constant = (_or_text(_number), _or_text(_float), str) if odd_numbers else _STRICT
     try:
         _bound(content, max_bytes)
         document = json.loads(
-            content,
+            # Of bytes it would take UTF-16 too, in which no bracket was counted.
+            _PAIR_OR_HALF.sub(_whole, content).decode(),
             object_pairs_hook=_no_key_twice,
             parse_int=number,
             parse_float=real,
@@ -51,6 +60,10 @@ def _bound(content: bytes, max_bytes: int) -> None:
             depth -= 1
         if depth > MAX_DEPTH:
             raise ValueError(f"it is nested deeper than {MAX_DEPTH}")
+
+
+def _whole(escape: re.Match[bytes]) -> bytes:
+    return rb"\ufffd" if escape[1] else escape[0]
 
 
 def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from urllib.parse import quote, quote_plus, unquote, urlsplit
 _KNOWN: set[str] = set()
 _MASK = "***"
 _SHORTEST = 6  # shorter pieces occur in ordinary words
-_URL_WITH_LOGIN = re.compile(r"(\w+://)[^\s/@]+@")
+_URL_WITH_LOGIN = re.compile(r"(?<=\w://)[^\s/@]+@")
 
 # What secrets look like wherever a program prints them: what each holds, then its whole shape, which is
 # compiled only for a text that holds the first. Source: the issuers' documented prefixes.
@@ -24,7 +24,9 @@ _SHAPES: dict[str, str] = {
     "AIza": r"\bAIza[A-Za-z0-9_-]{35}",
     "xox": r"\bxox[abeoprs]-[A-Za-z0-9-]{10,}",
     "npm_": r"\bnpm_[A-Za-z0-9]{36}\b",
-    "eyJ": r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}",  # a signed JSON web token
+    # A signed JSON web token. It begins where the run of its letters does: a search inside of it for another
+    # beginning would cost the square of its length.
+    "eyJ": r"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{11,}+\.eyJ[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]{8,}",
     ":AA": r"\b\d{8,10}:AA[A-Za-z0-9_-]{32,}",  # a chat bot's token
     "PRIVATE KEY": r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\w+/=\s\\]*(?:-----END [A-Z ]*PRIVATE KEY-----)?",
     "uthorization": r"(?i)(?<=authorization: )(?:bearer|basic|token) +[^\s\"']+",
@@ -47,7 +49,7 @@ def redact(text: str) -> str:
     for mark, shape in _SHAPES.items():
         if mark in text:
             text = re.sub(shape, _MASK, text)
-    return _URL_WITH_LOGIN.sub(rf"\1{_MASK}@", text)
+    return _URL_WITH_LOGIN.sub(f"{_MASK}@", text)
 
 
 def _parts(secret: str) -> Iterator[str]:

@@ -35,4 +35,5 @@ def size(count: float) -> str:
 
 def plural(count: int, word: str) -> str:
     """`1 run`, `3 runs`, `2 processes`."""
-    return f"{count} {word}" if count == 1 else f"{count} {word}{'es' if word.endswith(('s', 'x')) else 's'}"
+    several = f"{word}es" if word.endswith(("s", "x", "tch")) else f"{word}s"
+    return f"{count} {word if count == 1 else several}"
