@@ -21,6 +21,11 @@ from patrol.history import History
 
 _LEAVING_S = 60.0
 _RECORD_S = 2.0  # the chain's records count whole seconds, a loop's parts of one
+# torchrun gives the ranks that are left 30 s after a TERM; the program has its own way out before that.
+# Source: timeout of close() in torch.distributed.elastic.multiprocessing.api, torch 2.
+_LAUNCHER_S = 120.0
+_UNCAUGHT = 1  # Python's status for any exception: it names no loop, though one may be told to leave by it
+_NO_LAUNCHER = 124  # from here on: time ran out (timeout), no such command, a signal
 _NOT_ASKED = Missing("the answer holds nothing on this run")
 _NOTHING = RunFacts(*[_NOT_ASKED] * 8)
 
@@ -94,16 +99,20 @@ class Case:
 
     @property
     def broken_off(self) -> Broken | None:
-        """The loop whose `break` ended the newest attempt's stage: its program left with that very status.
+        """The loop whose `break` ended the newest attempt's stage: the stage has that very status.
 
-        The lowest rank speaks for all. An end of another attempt, stage or status is none.
+        Or a launcher made another of it: then the stage ended soon after the loop, no loop of it began in
+        between, and the status is none that says more. The lowest rank speaks for all. An end of another
+        attempt or stage is none.
         """
         if self.end is None or self.attempt is None or isinstance(self.facts.broken, Missing):
             return None
-        first, last = self.attempt.started_at - _RECORD_S, self.end.ended_at + _RECORD_S
+        first, last, rc = self.attempt.started_at, self.end.ended_at + _RECORD_S, self.end.rc
         for loop in self.facts.broken.value:
-            its_own = (loop.stage, loop.exit_code) == (self.end.stage, self.end.rc)
-            if its_own and first <= loop.ended_at <= last:
+            here = loop.stage == self.end.stage and first <= loop.started_at and loop.ended_at <= last
+            told = loop.exit_code == rc != _UNCAUGHT
+            soon = loop.last and self.end.ended_at - loop.ended_at <= _LAUNCHER_S
+            if here and (told or (soon and rc is not None and rc < _NO_LAUNCHER)):
                 return loop
         return None
 
@@ -136,6 +145,18 @@ class Case:
             and self.attempt is not None
             and isinstance(self.box.boot_id, Known)
             and self.box.boot_id.value != self.attempt.boot
+        )
+
+    @property
+    def restarted(self) -> bool:
+        """Whether the box is a container that was started anew after this attempt, under the same kernel."""
+        return (
+            self.box is not None
+            and self.attempt is not None
+            and not self.rebooted
+            and isinstance(self.box.boot_id, Known)
+            and isinstance(self.box.init_born, Known)
+            and self.box.init_born.value > self.attempt.born
         )
 
     @property

@@ -19,7 +19,8 @@ def evidence(case: Case) -> tuple[Evidence, ...]:
     if case.away:
         return tuple(_link(case))
     return tuple(
-        [*_records(case), *_liveness(case), *_log(case), *_loops(case), *_usage(case), *_artifacts(case)]
+        [*_records(case), *_liveness(case), *_log(case), *_since(case), *_loops(case), *_usage(case)]
+        + [*_artifacts(case)]
         + ([*_boot(case, case.box), *_room(case, case.box), *_gpu(case, case.box)] if case.box else [])
     )
 
@@ -89,6 +90,20 @@ def _log(case: Case) -> Iterator[Evidence]:
         )
 
 
+def _since(case: Case) -> Iterator[Evidence]:
+    """How far it came since the look before this one: nothing new is said as 0, with the time it took."""
+    if case.history.before is None or isinstance(case.facts.log, Missing):
+        return
+    at, index, log_size = case.history.before
+    now, grown = case.history.progress, case.history.log_size - log_size
+    said = [f"{size(grown)} of log"] if grown >= 0 else []  # else it was rotated
+    if now.index is not None and index is not None and now.index >= index:
+        said.insert(0, plural(now.index - index, now.unit or "step"))
+    if said:
+        over = duration(case.probe.at - at)
+        yield _seen(case, "since the last look", f"{' and '.join(said)} more in {over}")
+
+
 def _loops(case: Case) -> Iterator[Evidence]:
     match case.facts.loops:
         case Known(value=(first, *_) as loops):
@@ -147,6 +162,8 @@ def _boot(case: Case, box: BoxFacts) -> Iterator[Evidence]:
         yield _seen(
             case, "boot id", f"another one than attempt {case.attempt.number if case.attempt else 0}'s"
         )
+    if case.restarted:
+        yield _seen(case, "first process", "younger than the attempt: the container was started anew")
     if isinstance(box.uptime_s, Known) and case.rebooted:
         yield _seen(case, "uptime", duration(box.uptime_s.value))
 

@@ -38,6 +38,8 @@ class History(Struct, frozen=True):
     stage `memory_of` holds, box time and bytes each, oldest first.
     `stood_at` is box time since when the newest heartbeat's counter has not moved, by its own word.
     `seen_as` is the newest look in a word; `facts_at` its host time, `skew_s` the box's clock then.
+    `looked` are host time, step count and size of the log when that was read last in this attempt,
+    `before` the same of the time before.
     """
 
     attempt: int | None = None
@@ -68,6 +70,8 @@ class History(Struct, frozen=True):
     seen_as: str | None = None
     facts_at: float | None = None
     skew_s: float | None = None
+    looked: tuple[float, int | None, int] | None = None
+    before: tuple[float, int | None, int] | None = None
 
 
 def fold(history: History, run: Run, probe: Probe, now: float) -> History:
@@ -100,6 +104,9 @@ def fold(history: History, run: Run, probe: Probe, now: float) -> History:
     match probe.box.machine_id:
         case Known(value=machine_id) if history.machine_id is None:
             history = replace(history, machine_id=machine_id)
+    if isinstance(facts.log, Known):
+        looked = (probe.at, history.progress.index, history.log_size)
+        history = replace(history, before=history.looked, looked=looked)
     return replace(history, seen_as=_seen_as(facts) or history.seen_as)
 
 
@@ -153,6 +160,7 @@ def _attempt(history: History, facts: RunFacts, box_now: float) -> History:
                 stood_at=None,
                 memory_of=None,
                 memory=(),
+                looked=None,
             )
             return _advance(fresh, attempt.started_at, "attempt", box_now)
     return history

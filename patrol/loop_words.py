@@ -31,12 +31,13 @@ class LoopWords:
 
     @property
     def broken(self) -> str:
-        """That the loop was asked to break off, and where it did."""
-        loop = self._case.broken_off
-        if loop is None:
+        """That the loop was asked to break off, where it did, and the stage's status where that differs."""
+        loop, end = self._case.broken_off, self._case.end
+        if loop is None or end is None:
             return ""
         at = "" if loop.iteration is None else f" after iteration {loop.iteration}"
-        return f"stopped on request by break{at} of stage {self._case.stage_label(loop.stage)}"
+        other = "" if end.rc == loop.exit_code else f", whose launcher made {end.rc} of {loop.exit_code}"
+        return f"stopped on request by break{at} of stage {self._case.stage_label(loop.stage)}{other}"
 
     @property
     def snapshot(self) -> str:

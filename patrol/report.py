@@ -8,11 +8,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fleet.model.probe import Broken, Loop
-from fleet.model.verdict import Health, Progress, Severity, Verdict
+from fleet.model.verdict import TERMINAL, Health, Progress, Severity, Verdict
 from fleet.text.say import ago, plural
 from fleet.text.untrusted import render_untrusted
-from patrol.progress import tracked_words
-from patrol.usage import document as usage_document
 
 SCHEMA = "babysit.patrol/1"
 NAME_COLUMN_MAX = 20
@@ -36,7 +34,7 @@ def lines(verdicts: Sequence[Verdict], now: float, width: int = 80) -> list[str]
         health = verdict.health.upper() if needs else verdict.health.value
         head = f"{cut(verdict.run, names):<{names}}   {cut(verdict.box, boxes):<{boxes}}  {health:<11} "
         pieces = [piece for piece in verdict.summary.split(" · ") if piece]
-        text += _wrapped(head, [*pieces, *tracked_words(verdict), _age(verdict, now)], indent, width)
+        text += _wrapped(head, [*pieces, *_tracked(verdict), _age(verdict, now)], indent, width)
         if needs:
             command = verdict.next[0] if verdict.next else ""
             why = f"{'':<{indent}}why {verdict.row:<15} next: {command}"
@@ -111,7 +109,7 @@ def _run(verdict: Verdict) -> dict[str, Any]:
         "progress": _progress(verdict.progress),
         "loops": [_loop(loop) for loop in verdict.loops],
         "broken_off": _broken(verdict.broken),
-        "usage": usage_document(verdict.usage, iso),
+        "usage": _usage(verdict),
         "evidence": [
             {"source": seen.source, "observed_at": iso(seen.observed_at), "says": seen.says}
             for seen in verdict.evidence
@@ -135,6 +133,22 @@ def _progress(progress: Progress | None) -> dict[str, Any] | None:
         "last_step_at": iso(progress.last_step_at),
         "usual_step_s": progress.usual_step_s,
     }
+
+
+def _tracked(verdict: Verdict) -> list[str]:
+    if not verdict.loops:
+        return []
+    from patrol.progress import tracked_words  # noqa: PLC0415 - `status` reads no log: its patterns take time
+
+    return tracked_words(verdict)
+
+
+def _usage(verdict: Verdict) -> dict[str, Any] | None:
+    if verdict.usage is None:
+        return None
+    from patrol.usage import document  # noqa: PLC0415 - as above, with all that judges a run
+
+    return document(verdict.usage, iso)
 
 
 def _loop(loop: Loop) -> dict[str, Any]:
@@ -167,7 +181,9 @@ def _broken(loop: Broken | None) -> dict[str, Any] | None:
 def _age(verdict: Verdict, now: float) -> str:
     if verdict.facts_at is None:
         return "no facts yet"
-    return ago(now - verdict.facts_at)
+    age = ago(now - verdict.facts_at)
+    # What is over is not asked again: its sentence says "ended 1 min ago" of that moment.
+    return f"seen {age}" if verdict.health in TERMINAL and age != "now" else age
 
 
 def _wrapped(head: str, pieces: Iterable[str], indent: int, width: int) -> list[str]:

@@ -17,7 +17,7 @@ _FAILED_WHY = {
     "disk": "the disk has no room for the records",
     "cwd": "its working folder cannot be entered",
 }
-_PIDS_SHOWN = 5
+_PIDS_SHOWN = 3
 _SIGNAL_BASE = 128
 
 
@@ -168,7 +168,7 @@ class Words(LinkWords, UsageWords):
 
     @property
     def alive(self) -> str:
-        """The pids that live, the first five."""
+        """The pids that live, the first three of them; all are counted."""
         pids = self._case.others or self._case.pids
         if not pids:
             return "something that holds its lock" if self._case.stage_held else ""
@@ -198,6 +198,8 @@ class Words(LinkWords, UsageWords):
         """What became of the boot in which the attempt ran, and when."""
         if self._case.moved:
             return "its files are on another machine now"
+        if self._case.restarted:
+            return "its container was started anew"
         box = self._case.box
         if box is not None and isinstance(box.uptime_s, Known):
             return f"the box rebooted {ago(box.uptime_s.value)}"

@@ -42,6 +42,14 @@ def _ended(state: str, *why: str) -> Callable[[Case], bool]:
     return lambda case: case.end is not None and case.end.state == state and (not why or case.end.why in why)
 
 
+def _broken_off(case: Case) -> bool:
+    """Nothing lives, and a loop that was broken off explains the failure better than a kill for memory."""
+    if not _ended("failed", "exit")(case) or case.end is None or case.broken_off is None:
+        return False
+    told = case.broken_off.exit_code == case.end.rc
+    return not case.something_lives and (told or not killed_for_memory(case))
+
+
 def _never_started(case: Case) -> bool:
     """Not on the box yet, or there without an attempt; and nothing lives."""
     if case.folder_absent:
@@ -220,13 +228,11 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(
         "R-BREAK-1",
-        lambda case: (
-            _ended("failed", "exit")(case) and case.broken_off is not None and not case.something_lives
-        ),
+        _broken_off,
         Health.STOPPED,
         Severity.NOTE,
         0,
-        "The end record says failed, but with the status of a loop that was broken off on request.",
+        "The end record says failed, but a loop broken off on request left with that status or just before.",
         ("{c.broken}", "{c.snapshot}", "{c.ended}", "the box is up and its meter runs"),
         ("babysit resume {c.run} --yes", "babysit logs {c.box} {c.run}"),
     ),
@@ -452,7 +458,7 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(
         "R-INTERRUPT-1",
-        lambda case: _gone(case) and case.rebooted,
+        lambda case: _gone(case) and (case.rebooted or case.restarted),
         Health.INTERRUPTED,
         Severity.PAGE,
         10,

@@ -231,6 +231,10 @@ begin() {                                                 # under both locks: ma
   say "attempt $n of run $run_id, expected $expect"
   PYTHONUNBUFFERED=1; export PYTHONUNBUFFERED
   if [ "$p_onbox" != - ]; then PYTHONPATH=$p_onbox${PYTHONPATH:+:$PYTHONPATH}; export PYTHONPATH; fi
+  if [ -n "$p_loops" ]; then                              # where the stages' loops are to be found
+    case $p_loops in '~/'*) p_loops=${HOME:-}/${p_loops#??} ;; esac
+    LOOPCTL_DIR=$p_loops; export LOOPCTL_DIR
+  fi
   supervision
 }
 run() {

@@ -157,6 +157,8 @@ def _plan(run: Run, plan: BoxPlan, chain_name: str, stages: Sequence[str]) -> by
     if watched:
         # One line for all of them: an older reader refuses a key that comes twice, a stage's apart.
         pairs.append(("monitor", " ".join(watched)))
+    if run.box.loops is not None:
+        pairs.append(("loops", run.box.loops))
     for key, value in pairs:
         if not value or any(char in value for char in "\n\r\0"):
             raise UsageError(f"not a value that fits on one line: {key} = {value!r}", where=run.name)

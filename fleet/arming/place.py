@@ -85,6 +85,7 @@ def claim(
     files: dict[str, bytes],
     expect_owner: str | None,
     limit_s: float,
+    loops: str | None = None,
     where: str = "",
 ) -> Claim:
     """Who owns `run_name` on the box after we tried to take it for `run_id` with its `files`.
@@ -92,7 +93,8 @@ def claim(
     `files` maps a path inside the run's folder (`plan`, `stages/01-train.sh`) to its bytes. Exactly one
     of any number of callers gets a free name; of those with the same `expect_owner` exactly one comes
     after it. Who does not get the name leaves nothing behind. Calling again with the same run id is
-    safe: the answer is the same, but not fresh. Raises BoxRefused for a disk that cannot hold it,
+    safe: the answer is the same, but not fresh. `loops` is the folder in which the command `ipc` on the box
+    looks from then on, None: its own. Raises BoxRefused for a disk that cannot hold it,
     ProbeUnreadable, LinkError, UsageError for a name that is none.
     """
     checked_name(run_name, what="run name")
@@ -109,6 +111,7 @@ def claim(
         ("id", run_id),
         ("expect", expect_owner or "-"),
         ("sum", str(cksum(payload))),
+        ("loops", loops or "-"),
         *(("file", f"{path} {len(content)}") for path, content in files.items()),
     ]
     answer = ask(link, _FRAGMENTS, pairs, where=where or run_name, limit_s=limit_s, payload=payload)

@@ -28,6 +28,7 @@ _ELSEWHERE = ("docker", "podman", "sbatch", "srun", "ssh")
 _ELSEWHERE_CALL = re.compile(rf"(?:^|[\s;&|(`])(?:/[\w./-]*/)?({'|'.join(_ELSEWHERE)})(?=[\s;)]|$)")
 _QUIET_TEXT = re.compile(r"\\.|'[^']*'|\"(?:[^\"\\$`]|\\.|\$(?!\())*\"", re.DOTALL)
 _PIPE = re.compile(r"(?<![|>])\|(?!\|)")
+_CARRIAGE_RETURN = re.compile(r"\r(?:\n|\Z)")
 
 
 class Asked(Struct, frozen=True):
@@ -87,6 +88,16 @@ def has_pipe(command: str) -> bool:
 
 def _piped(asked: Asked) -> list[Stage]:
     return [stage for stage in asked.spec.stages if stage.strict and has_pipe(stage.command)]
+
+
+def _written_by_windows(asked: Asked) -> list[str]:
+    """What of `asked` has lines that end in a carriage return, by name."""
+    commands = [(f"stage {stage.name}", stage.command) for stage in asked.spec.stages]
+    return [
+        name
+        for name, command in (*commands, ("checkpoint", asked.spec.checkpoint or ""))
+        if _CARRIAGE_RETURN.search(command)
+    ]
 
 
 def _elsewhere(asked: Asked) -> list[str]:
@@ -185,6 +196,12 @@ REFUSALS: tuple[Refusal, ...] = (
             f"no bash, and stage {_piped(a)[0].name} has a pipe: sh hides a failure of its first part"
         ),
         hint=lambda _: "install bash on the box, write the stage without a pipe, or set strict = false",
+        next=lambda a: (_arm(a),),
+    ),
+    Refusal(
+        when=lambda a: bool(_written_by_windows(a)),
+        what=lambda a: f"{', '.join(_written_by_windows(a))}: a line ends in a carriage return (CRLF)",
+        hint=lambda _: "the box's shell takes it for a part of the last word; write the lines with LF alone",
         next=lambda a: (_arm(a),),
     ),
     Refusal(

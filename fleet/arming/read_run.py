@@ -36,7 +36,8 @@ class FoundRun(Struct, frozen=True):
     `owner` is the run id that has the run's name now: another one when this run was superseded, None
     when nobody has it.
     `stages` are the plan's stage lines: `NN-NAME`, limit mark in KiB, leftovers rule, strict. `code` is what
-    its last start ran, None where it was armed before that was written down, or where it is damaged.
+    its last start ran, None where it was armed before that was written down, or where it is damaged. `loops`
+    is the folder in which its stages' loops are listed, None where that is as ever.
     """
 
     run_id: str
@@ -54,6 +55,7 @@ class FoundRun(Struct, frozen=True):
     budget: int
     spec: RunSpec
     code: Code | None = None
+    loops: str | None = None
 
     @property
     def run(self) -> str:
@@ -115,6 +117,7 @@ def read_run(
         budget=int(budget),
         spec=spec,
         code=code,
+        loops=plan.get("loops") or None,
     )
 
 
@@ -204,7 +207,7 @@ def _plan(content: str, where: str) -> tuple[dict[str, str], tuple[tuple[str, in
     """The plan's fields and its stage lines. Raises ProbeUnreadable for another format, or a damaged one."""
     fields: dict[str, str] = {}
     stages = []
-    for line in content.splitlines():
+    for line in content.removesuffix("\n").split("\n"):  # a folder may be named with U+2028
         key, equals, value = line.partition("=")
         if key == "stage":
             stages.append(_stage(value, where))

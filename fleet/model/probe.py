@@ -77,7 +77,10 @@ class Gpu(Struct, frozen=True):
 
 
 class BoxFacts(Struct, frozen=True):
-    """The box as a whole. `now` is its clock (epoch seconds), by which all its file times are judged."""
+    """The box as a whole. `now` is its clock (epoch seconds), by which all its file times are judged.
+
+    `init_born` is when its first process started, in ticks since the kernel did, as in an attempt's `born`.
+    """
 
     now: float
     boot_id: Reading[str]
@@ -87,6 +90,7 @@ class BoxFacts(Struct, frozen=True):
     memory: Reading[Memory]
     gpus: Reading[tuple[Gpu, ...]]
     machine_id: Reading[str] = Missing("the answer does not hold it")
+    init_born: Reading[int] = Missing("the answer does not hold it")
 
 
 class Attempt(Struct, frozen=True):
@@ -200,6 +204,8 @@ class Broken(Struct, frozen=True):
 
     `iteration` counts finished ones. `exit_code` is what its program ended with, `stage` the NN-NAME in which
     it ran. `saved` is the path of its snapshot, the box's text and untrusted; None where it does not say.
+    `started_at` is box time too, 0 where it was kept before anybody read it. `last`: no loop that began
+    after this one's end is known of the stage.
     """
 
     stage: str
@@ -208,6 +214,8 @@ class Broken(Struct, frozen=True):
     ended_at: float
     rank: int | None = None
     saved: str | None = None
+    started_at: float = 0.0
+    last: bool = True
 
 
 class RunFacts(Struct, frozen=True):

@@ -74,7 +74,8 @@ class BoxSpec(Struct, frozen=True, forbid_unknown_fields=True):
     records lie on a network file system. `limit_s` bounds one visit to this box.
     `link` is the transport: `ssh` is the system's own ssh program, for what the library lacks (Kerberos,
     hardware keys, host certificates). `ipc_link` names a folder on the box, such as /usr/local/bin, in which
-    arming may put a link to the command `ipc`.
+    arming may put a link to the command `ipc`. `loops` moves the folder of loops that can be steered (default
+    `~/.ipc` on the box): stages find it in LOOPCTL_DIR.
     """
 
     name: Name
@@ -88,6 +89,7 @@ class BoxSpec(Struct, frozen=True, forbid_unknown_fields=True):
     disk_pct_max: Annotated[float, Meta(gt=0, le=100)] = DEFAULT_DISK_PCT_MAX
     link: Literal["fabric", "ssh"] = "fabric"
     ipc_link: str | None = None
+    loops: str | None = None
 
 
 class TargetSpec(Struct, frozen=True, forbid_unknown_fields=True):

@@ -13,7 +13,14 @@ from patrol.readers.disk import read_disks
 from patrol.readers.gpu import read_gpus
 from patrol.readers.log import read_log
 from patrol.readers.loops import loops_of, read_loops
-from patrol.readers.machine import read_boot_id, read_box_id, read_clock, read_machine_id, read_uptime
+from patrol.readers.machine import (
+    read_boot_id,
+    read_box_id,
+    read_clock,
+    read_init,
+    read_machine_id,
+    read_uptime,
+)
 from patrol.readers.memory import read_memory
 from patrol.readers.processes import read_alive, read_locks
 from patrol.readers.records import read_attempt, read_end, read_exists, read_markers, read_stopping
@@ -36,6 +43,7 @@ def read_probe(sections: Sequence[Section], runs: Sequence[Run], *, at: float, t
         memory=read_memory(answer.get("memory"), now),
         gpus=read_gpus(answer.get("gpu"), now),
         machine_id=read_machine_id(answer.get("machine_id"), now),
+        init_born=read_init(answer.get("init"), now),
     )
     loops = read_loops(answer.get("loops"), box.boot_id, now)
     return Reachable(box, {run.run_id: _run(answer, run, loops) for run in runs}, at, took_s, now - at)

@@ -43,6 +43,17 @@ def read_boot_id(section: Section | None, at: float) -> Reading[str]:
     return Known(text.strip(), at, "boot_id")
 
 
+def read_init(section: Section | None, at: float) -> Reading[int]:
+    """When the first process of the box started, in ticks since the kernel did. Source: /proc/1/stat."""
+    text = text_of(section, "the start of the first process")
+    if isinstance(text, Missing):
+        return text
+    born = figure(text.strip())
+    if born is None:
+        return Missing("the start of the first process is no number")
+    return Known(born, at, "/proc/1/stat")
+
+
 def read_machine_id(section: Section | None, at: float) -> Reading[str]:
     """The id of the machine, or of its image; many containers have none. Source: /etc/machine-id."""
     text = text_of(section, "the machine id")

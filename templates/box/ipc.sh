@@ -1,5 +1,5 @@
 # One command of the shipped tool: to the loops on this box, or to a queue. After frame.sh and ground.sh.
-# Request: tool NAME, size BYTES, sum SUM, and a line `word TEXT` for each word of the command line, in which a backslash
+# Request: tool NAME, size BYTES, sum SUM, loops FOLDER where they lie in one of their own, and a line `word TEXT` for each word of the command line, in which a backslash
 # or a control character stands as \0 and three octal digits: words are data and reach the tool exactly as they are.
 # Answer: section `answer`, what the tool printed, its status that of the tool; or `tool`, with status 2: it is not there.
 # What the tool complains of goes to standard error. It ends by itself: every question has its limit.
@@ -23,6 +23,7 @@ while [ -n "$in_words" ]; do
   word=$(printf '%bx' "${in_words%%"$nl"*}") in_words=${in_words#*"$nl"}
   set -- "$@" "${word%x}"
 done
+if [ -n "${in_loops:-}" ]; then path_of "$in_loops" -; LOOPCTL_DIR=$path; export LOOPCTL_DIR; fi
 LC_ALL=$lc_was; [ -n "$lc_was" ] || unset LC_ALL
 out=$("$python" -I -S "$tool" "$@" </dev/null)
 rc=$?

@@ -58,6 +58,7 @@ if [ ! -f "$tool" ]; then
     if [ -f "$each" ] && { [ -z "$tool" ] || [ "$each" -nt "$tool" ]; }; then tool=$each; fi
   done
 fi
+if [ -z "${LOOPCTL_DIR:-}" ] && [ -f "$here/loops" ] && IFS= read -r LOOPCTL_DIR <"$here/loops"; then export LOOPCTL_DIR; fi
 [ -n "$tool" ] || { echo "ipc: its tool is gone from $here: babysit arm or babysit ipc BOX list brings it" >&2; exit 2; }
 for python in python3 python3.13 python3.12 python3.11 python3.10 python3.9 python3.8 python; do
   command -v "$python" >/dev/null 2>&1 || continue
@@ -143,7 +144,13 @@ follow() {                        # the name points at its owner; again when som
   rm -f "$names/.to-$short"
 }
 
-claim() {                         # run id expect sum file...: the run's folder, and its name if nobody has it
+loops_told() {                    # the command `ipc` looks where the newest run here was told to have its loops
+  if [ "${in_loops:--}" = - ]; then rm -f "$share/loops"; return; fi
+  path_of "$in_loops" -
+  mkdir -p "$share" && printf '%s\n' "$path" >"$share/.loops.$short" && move "$share/.loops.$short" "$share/loops" ||
+    rm -f "$share/.loops.$short"
+}
+claim() {                         # run id expect sum loops file...: the run's folder, and its name if nobody has it
   named 'run name' "$in_run"; named 'run id' "$in_id"
   [ "$in_expect" = - ] || named 'run id' "$in_expect"
   entries checked
@@ -183,6 +190,7 @@ claim() {                         # run id expect sum file...: the run's folder,
   if [ -z "$owner" ] || { [ -n "$taken" ] && [ "$took" = no ] && [ "$owner" = "$before" ]; }; then
     full "$names/$in_run" "$why" "$names"
   fi
+  [ "$took" = no ] || loops_told 2>/dev/null
   section owner - 0 "$owner"
   section fresh - 0 "$took"
 }

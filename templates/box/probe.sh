@@ -2,7 +2,7 @@
 # changes nothing: each section is what was read, raw and bounded, with the status of reading it. The one thing
 # written is <run>/visited. Request lines:
 #   frame TOKEN | state DIR|- | wait RUN_ID HOLD_S | gpu 1|0 | disk PATH | run RUN_ID LOG_ID|- OFFSET MAX | artifact RUN_ID GLOB | end
-# Sections of the box: boot_id, machine_id, box, disk and inodes (first line the path that was asked for, `-` for the
+# Sections of the box: boot_id, init (the start of its first process, where that is shown), machine_id, box, disk and inodes (first line the path that was asked for, `-` for the
 # state folder), memory, gpu, loops (where there is a folder for them), clock. Of a run: exists, locks, plan, attempt,
 # end, broken (loops of a failed stage that somebody broke off), stopping, usage (where a stage is watched), markers
 # (how many), marker (first line its name), alive, log (first line `DEVICE:INODE SIZE MTIME START`), artifact (one a glob).
@@ -20,7 +20,12 @@ bounded() {                       # bounded SECONDS COMMAND...: status 124 when 
   [ "$1" != 137 ] || return 124
   return "$1"
 }
-capture() {                       # capture SECONDS COMMAND...: out = the last 8 KiB of what it printed, rc = its status
+capture() {                       # capture SECONDS COMMAND...: out = what it printed, little by its nature, rc = its status
+  { if can_limit; then out=$(exec timeout -s KILL "$@" </dev/null); else out=$(limited "$@" </dev/null); fi
+    rc=$?; } 2>/dev/null
+  [ "$rc" != 137 ] || rc=124
+}
+capture_end() {                   # the same, and out = the last 8 KiB of it
   out=$({ bounded "$@" 2>/dev/null </dev/null; printf '\n%s' $?; } | tail -c 8192)
   rc=${out##*"$nl"} out=${out%"$nl"*}; out=${out%"$nl"}
 }
@@ -87,7 +92,7 @@ lock_state() {                    # lock_state FILE: sets held to free, held or 
   plain_file "$1" || return 0
   if [ ! -e "$1" ]; then held=free; return 0; fi
   [ -r "$1" ] || return 0
-  (take 7 s 0) 7<"$1"
+  { take 7 s 0; } 7<"$1"
   case $? in 0) held=free ;; 1) held=held ;; esac
 }
 each_run() {                      # each_run COMMAND: for every run that was asked for, with run, dir and its plan loaded
@@ -110,6 +115,7 @@ see_locks() {                     # before all else: whoever holds them writes i
   locks="$locks$run $chain ${stage:-unknown}$nl"
 }
 see_records() {
+  steered
   tell exists "$run" 0 yes
   tell_file plan "$run" "$dir/plan"
   for record in attempt end stopping; do
@@ -162,7 +168,8 @@ see_log() {                       # new bytes only, the last ones if there are t
   { [ "$id" = "$name" ] && [ "$from" -le "$size" ]; } || from=0
   [ $((size - from)) -le "$most" ] || from=$((size - most))
   skip=$((from / 4096))
-  { content=$(bounded 5 dd if="$log" bs=4096 skip="$skip" count=$(((size + 4095) / 4096 - skip)) |
+  content=x
+  [ "$from" = "$size" ] || { content=$(bounded 5 dd if="$log" bs=4096 skip="$skip" count=$(((size + 4095) / 4096 - skip)) |
     tail -c +$((from - skip * 4096 + 1)) | head -c $((size - from)); printf x); } 2>/dev/null
   tell log "$run" 0 "$out $from$nl${content%x}"
 }
@@ -234,29 +241,46 @@ for name in $(printf "%s\n" "$registry" | sed -n "s/^  \"\([0-9]\{1,9\}\)\": {\$
   show "$name"
 done
 exit 0'
-# The end records of loops that somebody broke off, of the stages of one tag, the newest four. Of each a line with its
-# beginning and one with its end: what a loop tracked may stand between them.
+# The end records of loops that somebody broke off, of the stages of one tag, the newest four; and where there are some,
+# the newest four of any end, which tell what began after them. Of each a line with its beginning and one with its end,
+# empty of those others: what a loop tracked may stand between them.
 m_broken='cd onbox/ended || exit 2
 tag=$2
 set --
-for name in $(ls -t | head -n 64); do
+for name in $(ls -t | head -n 96); do
   case $name in -* | *[!0-9a-zA-Z.-]*) ;; *.json) if mine "$name"; then set -- "$@" "$name"; fi ;; esac
 done
 [ $# -gt 0 ] || exit 0
-for name in $(grep -l -e "\"tag\": \"$tag/.*\"ended\": \"broken\"" "$@" | head -n 4); do
+broken=" $(grep -l -e "\"tag\": \"$tag/.*\"ended\": \"broken\"" "$@" | head -n 4 | tr "\n" " ")"
+[ "$broken" != " " ] || exit 0
+for name in $broken; do
   head -c 3072 "$name" | tr -d "\n"; echo
   tail -c 1024 "$name" | tr -d "\n"; echo
+done
+for name in $(grep -l -e "\"tag\": \"$tag/" "$@" | head -n 4); do
+  case $broken in *" $name "*) continue ;; esac
+  head -c 3072 "$name" | tr -d "\n"; echo; echo
 done
 exit 0'
 steering() {                      # steering SCRIPT ARGUMENT: content = what it printed in the folder of steering, rc = its status
   { content=$(bounded 5 sh -c "$m_ours$1" sh "$folder" "$2" 2>/dev/null; printf '\n%s' $?); } 2>/dev/null
   rc=${content##*"$nl"} content=${content%"$nl"*}
 }
-folder=${LOOPCTL_DIR:-$HOME/.ipc}
+steered() {                       # folder = where the loops of the run lie; folders = those of all runs, each once
+  folder=${LOOPCTL_DIR:-$HOME/.ipc}
+  if [ -n "$p_loops" ]; then home_path "$p_loops"; folder=$path; fi
+  case $nl$folders in *"$nl$folder$nl"*) ;; *) folders=$folders$folder$nl ;; esac
+}
 tell_loops() {                    # a box on which no loop ever ran pays for one look at a folder
-  [ -d "$folder/onbox" ] || [ -e "$folder/registry.json" ] || return 0
-  steering "$m_loops" $((m_most - ${#body} - 4096))
-  tell loops - "$rc" "$content"
+  found='' worst=''
+  while [ -n "$folders" ]; do
+    folder=${folders%%"$nl"*} folders=${folders#*"$nl"}
+    [ -d "$folder/onbox" ] || [ -e "$folder/registry.json" ] || continue
+    steering "$m_loops" $((m_most - ${#body} - ${#found} - 4096))
+    found=$found$content
+    case $worst in '' | 0) worst=$rc ;; esac
+  done
+  [ -z "$worst" ] || tell loops - "$worst" "$found"
 }
 tell_broken() {
   [ -d "$folder/onbox/ended" ] || return 0
@@ -264,11 +288,11 @@ tell_broken() {
   tell broken "$run" "$rc" "$content"
 }
 visit() {
-  plain_file "$dir/visited" && (umask 077; date +%s >"$dir/visited") 2>/dev/null
+  plain_file "$dir/visited" && { printf '%s\n' "$now" >"$dir/visited"; } 2>/dev/null
   :
 }
 
-token='' state=- hold='' gpu=0 runs='' artifacts='' disks='' locks='' stage_locks='' line=''
+token='' state=- hold='' gpu=0 runs='' folders='' artifacts='' disks='' locks='' stage_locks='' line=''
 while IFS= read -r line; do
   value=${line#* }
   case $line in
@@ -293,7 +317,12 @@ if [ -n "$hold" ] && is_id "${hold%% *}" && number "${hold#* }"; then
   wait_for_end "$state/runs/${hold%% *}" "${hold#* }"
 fi
 
-capture 3 cat /proc/sys/kernel/random/boot_id; tell boot_id - "$rc" "$out"
+can_limit
+umask 077
+out=''; { IFS= read -r out </proc/sys/kernel/random/boot_id; } 2>/dev/null
+rc=0; [ -n "$out" ] || rc=1
+tell boot_id - "$rc" "$out"
+born 1; [ -z "$b" ] || tell init - 0 "$b"
 tell_file machine_id - /etc/machine-id
 tell_file box - "$state/box"
 tell_disk -
@@ -301,7 +330,7 @@ while [ -n "$disks" ]; do tell_disk "${disks%%"$nl"*}"; disks=${disks#*"$nl"}; d
 tell_memory
 if [ "$gpu" = 1 ]; then
   if command -v nvidia-smi >/dev/null 2>&1; then
-    capture 5 nvidia-smi --query-gpu=index,name,utilization.gpu,memory.used,memory.total --format=csv,noheader,nounits
+    capture_end 5 nvidia-smi --query-gpu=index,name,utilization.gpu,memory.used,memory.total --format=csv,noheader,nounits
   else rc=127 out=''; fi
   tell gpu - "$rc" "$out"
 fi
@@ -315,10 +344,12 @@ each_run see_alive
 each_run see_log
 each_run see_artifacts
 tell_loops
+now=$(date +%s)
 each_run visit
 while [ -n "$runs" ]; do
   run=${runs%% *} runs=${runs#*"$nl"}
   [ -d "$state/runs/$run" ] && [ ! -L "$state/runs/$run" ] || tell exists "$run" 0 no
 done
-tell clock - 0 "$(date +%s)$nl$(cat /proc/uptime 2>/dev/null)"
+uptime=''; { IFS= read -r uptime </proc/uptime; } 2>/dev/null
+tell clock - 0 "$now$nl$uptime"
 answer "$token"

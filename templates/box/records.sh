@@ -19,7 +19,7 @@ plain_file() { if [ -L "$1" ]; then return 1; elif [ -e "$1" ]; then [ -f "$1" ]
 nap() { sleep 0.1 2>/dev/null || sleep 1; }
 
 read_plan() {
-  p_dir=$1 nonce='' p_stages='' p_monitor='' r_line=''
+  p_dir=$1 nonce='' p_stages='' p_monitor='' p_loops='' r_line=''
   p_format='' p_run='' p_run_id='' p_tag='' p_chain='' p_onbox=- p_python=- p_lockdir='' p_cwd=-
   plain_file "$1/plan" && plain_file "$1/nonce" || return 2
   [ -e "$1/plan" ] || return 1
@@ -29,6 +29,7 @@ read_plan() {
       tag) p_tag=${r_line#*=} ;; chain) p_chain=${r_line#*=} ;; onbox) p_onbox=${r_line#*=} ;;
       python) p_python=${r_line#*=} ;; lockdir) p_lockdir=${r_line#*=} ;; cwd) p_cwd=${r_line#*=} ;;
       stage) p_stages=$p_stages${r_line#*=}$nl ;; monitor) p_monitor=${r_line#*=} ;;
+      loops) p_loops=${r_line#*=} ;;
     esac
   done <"$1/plan" || return 2
   { IFS= read -r nonce <"$1/nonce"; } 2>/dev/null || return 2

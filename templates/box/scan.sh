@@ -15,6 +15,7 @@
 #
 # Several runs:  scan_search 1 8 LOCK_A LOCK_B; read_plan DIR_A && scan_of LOCK_A; read_plan DIR_B && scan_of LOCK_B
 s_mark_self=1125899906842624      # bytes, 1 PiB: every stage's mark is greater
+s_timeout=''                      # whether there is a `timeout` that works, once somebody asked
 
 # Run by a shell of its own, so that it can be ended: reading about a process that hangs in the kernel can hang.
 s_search='passes=$1; shift
@@ -35,7 +36,11 @@ slow() {
 }
 while [ "$passes" -gt 0 ]; do
   hits=$(fast)
-  case "@$(echo $hits)" in *[!0-9]"$$ scan self"*) ;; *) hits=$(slow) ;; esac
+  case "
+$hits
+" in *"
+$$ scan self
+"*) ;; *) hits=$(slow) ;; esac
   printf "%s\n" "$hits"; passes=$((passes - 1))
 done
 for f in /proc/[0-9]*/fd/8; do
@@ -83,11 +88,16 @@ scan_of() {
 scan() { scan_search 2 20 "$1"; scan_of "$1"; }
 
 gone() {                          # no such process, or dead and not yet reaped, and no thread of it lives
-  s_state=$(cat "/proc/$1/stat" 2>/dev/null)
+  s_state=''                      # a process can put anything into its name, a line's end too
+  { while IFS= read -r s_part; do s_state=$s_state$s_part; done <"/proc/$1/stat"; } 2>/dev/null
   case ${s_state##*) } in '' | [ZX]*) set -- "/proc/$1"/task/*; [ $# -le 1 ] ;; *) false ;; esac
 }
+can_limit() {                     # once in a shell, and for all of its subshells
+  if [ -z "$s_timeout" ]; then s_timeout=no; ! timeout 1 true 2>/dev/null || s_timeout=yes; fi
+  [ "$s_timeout" = yes ]
+}
 limited() {                       # limited SECONDS COMMAND...: KILL ends it, with its group where timeout can
-  if timeout 1 true 2>/dev/null; then timeout -s KILL "$@"; return; fi
+  if can_limit; then timeout -s KILL "$@"; return; fi
   s_limit=$1; shift
   "$@" & s_child=$!
   (while [ "$s_limit" -gt 0 ] && kill -0 "$s_child"; do sleep 1; s_limit=$((s_limit - 1)); done

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from small_box import SmallBox
 
-from fleet.arming.place import Linked, link_ipc, ship_anyway
+from fleet.arming.place import Linked, claim, link_ipc, ship_anyway
 from fleet.arming.ship import build_pyz, onbox_name
 
 PYZ, DIGEST = build_pyz()
@@ -18,10 +18,10 @@ def box(tmp_path):
     return SmallBox(tmp_path / "box")
 
 
-def ipc(box, *words, program=None):
+def ipc(box, *words, program=None, **env):
     return subprocess.run(
         [program or box.share / "ipc", *words],
-        env=box.env,
+        env=box.env | env,
         capture_output=True,
         text=True,
         check=False,
@@ -98,3 +98,32 @@ def test_something_else_in_its_place_is_left(box):
     (box.share / "ipc").mkdir()
     assert ship_anyway(box.link(), PYZ, NAME, where="box").wrote
     assert (box.share / "ipc").is_dir() and sorted(path.name for path in box.share.iterdir()) == ["ipc", NAME]
+
+
+def test_it_looks_where_the_newest_run_was_told_to_have_its_loops(box):
+    ship_anyway(box.link(), PYZ, NAME, where="box")
+    moved = box.home / "my $(touch x) loops"
+
+    def arm(run_id, before, loops):
+        took = claim(
+            box.link(), state_dir=None, run_name="train", run_id=run_id, files={"plan": b"x"},
+            expect_owner=before, limit_s=30, loops=loops,
+        )  # fmt: skip
+        assert took.fresh
+
+    def folder(**env):
+        # What may not be is named.
+        moved.mkdir(mode=0o700, exist_ok=True)
+        moved.chmod(0o777)
+        (box.home / ".ipc").mkdir(mode=0o700, exist_ok=True)
+        (box.home / ".ipc").chmod(0o777)
+        return ipc(box, "list", **env).stderr
+
+    assert str(box.home / ".ipc") in folder()
+    arm("train-a1", None, "~/my $(touch x) loops")
+    assert str(moved) in folder()
+    assert f"ls -la '{moved}'" in folder()
+    assert str(moved) not in folder(LOOPCTL_DIR=str(box.home / ".ipc"))
+    arm("train-b2", "train-a1", None)
+    assert str(moved) not in folder() and not (box.share / "loops").exists()
+    assert not list(box.home.rglob("x"))

@@ -165,7 +165,7 @@ def test_keys_of_a_younger_babysit_are_passed_over(box):
     answer = launch(box.link(), state_dir=None, run_id=run.run_id, expect="1:failed", detach="setsid")
     assert answer.word == "started"
     end = box.state / "runs" / run.run_id / "end"
-    wait_until(lambda: "attempt=2\n" in end.read_text(), 30, "its end record")
+    wait_until(lambda: end.exists() and "attempt=2\n" in end.read_text(), 30, "its end record")
 
 
 class OldStage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -14,6 +14,7 @@ from fleet.model.spec import RunSpec, Stage
 SPEC = RunSpec("train", (Stage("prep", "echo 'é' | cat"), Stage("train", "python t.py")), cwd="~/jöb")
 NONCE = "0123456789abcdef" * 2
 TAG = f"train-a1-{hashlib.sha256(NONCE.encode()).hexdigest()[:16]}"
+CWD = "/home/dev/jö\u2028b\x85"
 PLAN = f"""format=1
 run=train
 run_id=train-a1
@@ -22,7 +23,7 @@ chain=chain-0123abcd.sh
 onbox=/home/dev/onbox-0.pyz
 python=-
 lockdir=/home/dev/locks
-cwd=/home/dev/jöb
+cwd={CWD}
 spec_digest=00ff
 stage=01-prep 4503599627370001 fail 1
 stage=02-train 4503599627370002 allow 0
@@ -70,7 +71,7 @@ def test_a_run_is_read_back_by_name_and_by_id(armed, name):
     assert (found.run_id, found.run, found.owner, found.tag) == ("train-a1", "train", "train-a1", TAG)
     assert (found.nonce, found.budget, found.spec) == (NONCE, 3, SPEC)
     assert (found.chain, found.onbox, found.python) == ("chain-0123abcd.sh", "/home/dev/onbox-0.pyz", None)
-    assert (found.lock_dir, found.cwd, found.spec_digest) == ("/home/dev/locks", "/home/dev/jöb", "00ff")
+    assert (found.lock_dir, found.cwd, found.spec_digest) == ("/home/dev/locks", CWD, "00ff")
     assert found.stages == (
         ("01-prep", 4503599627370001, "fail", True),
         ("02-train", 4503599627370002, "allow", False),
@@ -81,6 +82,13 @@ def test_a_run_is_read_back_by_name_and_by_id(armed, name):
 def test_a_plan_whose_locks_lie_with_the_run_names_no_lock_folder(box):
     take(box, "train-a1", FILES | {"plan": PLAN.replace("lockdir=/home/dev/locks", "lockdir=-").encode()})
     assert read(box).lock_dir is None
+
+
+def test_a_folder_of_loops_is_read_back_and_is_none_where_the_plan_names_none(box):
+    take(box, "train-a1", FILES | {"plan": f"{PLAN}loops=/data/my loops\n".encode()})
+    assert read(box).loops == "/data/my loops"
+    take(box, "train-b2", FILES | {"plan": PLAN.replace("train-a1", "train-b2").encode()}, expect="train-a1")
+    assert read(box).loops is None
 
 
 def test_a_run_with_watched_stages_is_read_back(box):

@@ -99,7 +99,7 @@ class HandRun:
             "attempt",
             attempt=number,
             pid=pid,
-            born=1,
+            born=int(Path("/proc/self/stat").read_text().rpartition(") ")[2].split()[19]),
             boot=boot or boot_id(),
             started_at=int(clock.now() - ago_s),
             how="direct",

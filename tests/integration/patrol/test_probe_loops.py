@@ -296,7 +296,7 @@ def leave(box, hand, name, *, tag=None, **changes):
     said = {
         "format": 1, "pid": 71, "start_ticks": 5, "boot_id": "b", "host": "h", "cwd": "/w", "script": "s", "tag": tag or f"{hand.run.tag}/01-train",
         "group": None, "rank": None, "world": None, "n": 1, "label": "x", "ended": "broken", "exception": None, "exit_code": 88,
-        "started_at": 1.0, "ended_at": int(time.time()) - 121.5, **changes, "state": {"iteration": 34, "tracked": {}}, "history": {"x": [[1, 2.0]] * 5000},
+        "started_at": time.time() - 150, "ended_at": int(time.time()) - 121.5, **changes, "state": {"iteration": 34, "tracked": {}}, "history": {"x": [[1, 2.0]] * 5000},
     }  # fmt: skip
     (ended / "onbox/ended" / name).write_text(json.dumps(said))
 
@@ -329,6 +329,59 @@ def test_a_stage_whose_loop_was_broken_off_is_stopped_and_one_that_failed_is_not
     # Nobody looks for loops of a run that did not fail by its stage's status.
     hand.end("done")
     assert probed(box, [hand], interpreter=shell).runs[hand.run.run_id].broken.value == ()
+
+
+@every_shell
+def test_a_break_under_a_launcher_is_a_stop_unless_the_stage_went_on_to_another_loop(box, shell):  # R34
+    hand = box.run()
+    hand.attempt(pid=1)
+    hand.end("failed", stage="01-train", rc="1", why="exit")
+    leave(box, hand, "71-5-1.json")
+    leave(box, hand, "171-5-1.json", ended="left", exit_code=None)  # the loop around it, or another rank
+
+    def row():
+        seen = probed(box, [hand], interpreter=shell)
+        return decide(hand.run, seen, fold(History(), hand.run, seen, time.time()), time.time()).row
+
+    assert row() == "R-BREAK-1"
+    leave(
+        box, hand, "1-5-1.json", tag=f"{hand.run.tag}/02-eval", ended="finished", started_at=time.time() - 121
+    )
+    assert row() == "R-BREAK-1"
+    leave(box, hand, "1-5-2.json", ended="exception", exit_code=1, started_at=time.time() - 121)
+    assert row() == "R-FAIL-1"
+
+
+def moved(box, hand, name):
+    """As `folder`, for a run whose plan names another."""
+    with (hand.folder / "plan").open("a") as plan:
+        plan.write(f"loops=~/{name}\n")
+    made = box.home / name / "onbox/ended"
+    made.mkdir(parents=True, mode=0o700)
+    for path in (made.parent, made.parent.parent):
+        path.chmod(0o700)
+    return box.home / name
+
+
+@every_shell
+def test_each_run_is_looked_for_where_its_plan_has_its_loops(box, shell, sleepers):
+    first, second, third = (box.run(name) for name in ("first", "second", "third"))
+    places = [folder(box), moved(box, second, "my $(touch canary) 'loops"), moved(box, third, "none")]
+    for hand, pid, place in zip((first, second), sleepers(2), places, strict=False):
+        put(place, pid, f"{hand.run.tag}/01-train", state={"iteration": 7})
+    (places[2] / "onbox").rename(box.home / "elsewhere")
+    third.attempt(pid=1)
+    third.end("failed", stage="01-train", rc="88", why="exit")
+    leave(box, third, "71-5-1.json")  # in ~/.ipc, where nothing of the third is looked for
+    seen = probed(box, [first, second, third], interpreter=shell)
+    assert [len(seen.runs[hand.run.run_id].loops.value) for hand in (first, second, third)] == [1, 1, 0]
+    assert seen.runs[third.run.run_id].broken.value == ()
+    (box.home / "elsewhere").rename(places[2] / "onbox")
+    (places[2] / "onbox/ended/71-5-1.json").write_bytes(
+        (box.home / ".ipc/onbox/ended/71-5-1.json").read_bytes()
+    )
+    assert len(probed(box, [third], interpreter=shell).runs[third.run.run_id].broken.value) == 1
+    assert not list(box.home.rglob("canary"))
 
 
 @every_shell

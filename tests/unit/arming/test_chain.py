@@ -188,3 +188,15 @@ def test_a_checkpoint_is_a_file_as_it_was_written_and_makes_no_other_job(checkpo
     # A run without one has nothing of it on its box: an older babysit goes on reading what it knows.
     assert (b"checkpoint" in files.files["spec.json"]) is (checkpoint is not None)
     assert msgspec.json.decode(files.files["spec.json"], type=RunSpec) == run.spec
+
+
+def test_a_folder_of_loops_stands_in_the_plan_where_its_box_has_one_and_makes_no_other_job():
+    plain = a_run(Stage("train", "true"))
+    moved = msgspec.structs.replace(plain, box=msgspec.structs.replace(plain.box, loops="~/odd $(x)/.ipc"))
+    assert plan_of(render(moved, PLAN))[-1] == ("loops", "~/odd $(x)/.ipc")
+    assert "loops" not in dict(plan_of(render(plain, PLAN)))
+    first, second = (render(run, PLAN).files for run in (plain, moved))
+    assert {path for path in first if first[path] != second[path]} == {"plan"}
+    broken = msgspec.structs.replace(plain.box, loops="/a\rb")
+    with pytest.raises(UsageError, match="fits on one line"):
+        render(msgspec.structs.replace(plain, box=broken), PLAN)

@@ -82,12 +82,14 @@ REFUSED = [
     ({"box_id": None}, {}, "the box's own id is damaged"),
     (NFS, {}, "locks cannot be trusted on nfs4"),
     ({"bash": None}, {"command": "python train.py | tee log"}, "no bash, and stage train has a pipe"),
+    ({}, {"command": "python prepare.py\r\npython train.py"}, "stage train: a line ends in a carriage"),
+    ({}, {"command": "python train.py\r"}, "stage train: a line ends in a carriage return"),
     ({"cwd_there": False}, {}, "no such folder on the box: /home/dev/job"),
 ]
 
 
 @pytest.mark.parametrize(("fields", "run", "words"), REFUSED, ids=[words[:30] for _, _, words in REFUSED])
-def test_each_reason_alone_refuses_and_says_what_where_and_next(fields, run, words):
+def test_each_reason_alone_refuses_and_says_what_where_and_next(fields, run, words):  # R70
     found = refusals(changed(**fields), spec(**run), BOX)
     assert [error.what.startswith(words) for error in found] == [True], [error.what for error in found]
     assert found[0].where == "gpu1"
@@ -121,6 +123,7 @@ NEIGHBOURS = [
     ({"bash": None}, {"command": "a | b", "strict": False}),
     ({"lock_fs": None}, {}),
     ({"cwd": None, "cwd_there": None}, {}),
+    ({}, {"command": "printf 'a\rb'"}),  # its owner's own, inside of a line
 ]
 
 

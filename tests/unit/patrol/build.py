@@ -61,8 +61,8 @@ def end(state="done", *, number=1, stage=None, rc=0, signal=None, why="-", ago_s
     return End(state, number, stage, rc, signal, why, BOX_NOW - 3600, BOX_NOW - ago_s, leftovers)
 
 
-def broken(stage="02-train", *, ago_s=301.0, exit_code=88, **more):
-    return Broken(stage, 3421, exit_code, BOX_NOW - ago_s, **more)
+def broken(stage="02-train", *, ago_s=301.0, exit_code=88, began_s=3500.0, **more):
+    return Broken(stage, 3421, exit_code, BOX_NOW - ago_s, started_at=BOX_NOW - began_s, **more)
 
 
 def log(text=b"Epoch 3/9 - loss: 0.5\n", *, ago_s=10.0, start=0, size=None, file_id="1:2"):

@@ -24,7 +24,7 @@ from unit.patrol.build import (
 )
 
 from fleet.errors import TICK_PRECEDENCE
-from fleet.model.probe import Alive, Cause, Gpu
+from fleet.model.probe import Alive, Cause, Gpu, Locks
 from fleet.model.reading import Known
 from fleet.model.verdict import Health, Severity, Verdict
 from patrol.decide import decide, tick_exit
@@ -69,6 +69,36 @@ def test_what_was_not_read_is_said_and_never_fine(changed, box_changed, source):
     assert "not read: it could not be read" in {
         seen.says for seen in verdict.evidence if seen.source == source
     }
+
+
+NOTHING = {"locks": FREE, "alive": known(())}
+
+
+@pytest.mark.parametrize(
+    ("found", "row"),
+    [
+        ({"alive": known((Alive(4200, "lock", "python"),))}, "R-ORPHAN-1"),
+        ({"alive": known((Alive(4200, "tag", "python"),))}, "R-ORPHAN-1"),
+        ({"alive": known((Alive(4200, "mark", "python"),))}, "R-ORPHAN-1"),
+        ({"alive": known((Alive(CHAIN_PID, "tag", "sh"),))}, "R-RUN-1"),
+        ({"locks": known(Locks(chain_held=False, stage_held=True))}, "R-ORPHAN-1"),
+        ({"locks": known(Locks(chain_held=True, stage_held=False))}, "R-RUN-1"),
+        ({}, "R-VANISH-1"),
+        ({"locks": MISSING}, "R-SCAN-1"),  # a box without the tool that could tell is no death
+        ({"alive": MISSING}, "R-SCAN-1"),
+    ],
+)
+def test_each_witness_alone_shows_life_and_a_missing_tool_is_no_death(found, row):  # R36
+    assert judged(seen=probe(facts(**{**NOTHING, **found}))).row == row
+
+
+def test_of_many_that_live_three_are_named_and_all_counted():  # R37
+    ten = known(tuple(Alive(pid, "tag", "python") for pid in range(11, 21)))
+    verdict = judged(seen=probe(facts(locks=FREE, alive=ten)))
+    assert "pid 11, 12, 13 and 7 more" in verdict.summary and "14" not in verdict.summary
+    assert "10 alive: pid 11, 12, 13 and 7 more" in {seen.says for seen in verdict.evidence}
+    three = known(tuple(Alive(pid, "tag", "python") for pid in range(11, 14)))
+    assert "pid 11, 12, 13 lives on" in judged(seen=probe(facts(locks=FREE, alive=three))).summary
 
 
 def test_no_proof_no_success():  # P2 R15 R28

@@ -218,6 +218,21 @@ def test_a_finer_unit_renews_the_values_and_keeps_the_epoch():
     )
 
 
+def test_how_far_it_came_since_the_last_look_is_said_also_when_that_is_nothing():  # R39
+    def since(verdict):
+        return [seen.says for seen in verdict.evidence if seen.source == "since the last look"]
+
+    story = Story()
+    assert since(story.tick(b"Epoch 3/90\n")) == []
+    assert since(story.tick(b"Epoch 4/90\nEpoch 5/90\n")) == ["2 epochs and 22 B of log more in 5 min"]
+    assert since(story.tick()) == ["0 epochs and 0 B of log more in 5 min"]
+    assert since(story.tick(after_s=FIVE_MIN)) == ["0 epochs and 0 B of log more in 5 min"]
+    rotated = LogSlice("1:3", 11, BOX_NOW, 0, b"Epoch 6/90\n")  # its bytes cannot be compared, its steps can
+    assert since(story.tick(log=known(rotated))) == ["1 epoch more in 5 min"]
+    assert since(story.tick(attempt=known(attempt(2, ago_s=0.0)))) == []
+    assert since(story.tick(b"Epoch 1/90\n", attempt=known(attempt(2, ago_s=0.0)), log=MISSING)) == []
+
+
 def test_a_log_seen_for_the_first_time_late_is_stalled_at_once():
     of_run = run()
     seen = probe(

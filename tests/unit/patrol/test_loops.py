@@ -320,26 +320,51 @@ def ended(*records, status=0):
 @pytest.mark.parametrize("how", [{"saved": SAVED}, {"last": {"saved": SAVED}}])
 def test_the_end_of_a_loop_that_was_broken_off_tells_where_and_what_was_saved(how):
     (found,) = ended(left(**how)).value
-    assert found == Broken("02-train", 7, 88, NOW - 300.5, None, SAVED)
+    assert found == Broken("02-train", 7, 88, NOW - 300.5, None, SAVED, NOW - 900)
     assert ended(left()).value[0].saved is None and ended(left(saved=None)).value[0].saved is None
 
 
-def test_the_lowest_rank_and_the_outermost_loop_speak_first_and_four_are_read():
+def test_the_lowest_rank_and_the_outermost_loop_speak_first_and_eight_are_read():
+    more = [left(rank=9, ended="left", exit_code=None)] * 4
     found = ended(
-        left(rank=1),
-        left(rank=0, n=2),
-        left(rank=0, n=1, exit_code=9),
-        left(rank=3),
-        left(rank=0, exit_code=1),
-    )
+        left(rank=1), left(rank=0, n=2), left(rank=0, n=1, exit_code=9), left(rank=3), *more, left(rank=0, exit_code=1)
+    )  # fmt: skip
     assert [(loop.rank, loop.exit_code) for loop in found.value] == [(0, 9), (0, 88), (1, 88), (3, 88)]
+
+
+LATER = {"n": 2, "started_at": NOW - 300, "ended_at": NOW - 299}
+
+
+@pytest.mark.parametrize(
+    ("other", "last"),
+    [
+        ({**LATER, "ended": "exception", "exit_code": 1}, False),
+        ({**LATER, "ended": "finished", "exit_code": None}, False),
+        (LATER, False),  # of two that were broken off, the first
+        (
+            {**LATER, "started_at": NOW - 800, "ended": "left", "exit_code": None},
+            True,
+        ),  # a rank, or around it
+        ({**LATER, "started_at": NOW - 800, "ended": "exception", "exit_code": 1}, True),
+        ({**LATER, "tag": f"{TAG}/01-prepare", "ended": "finished"}, True),
+        ({**LATER, "tag": f"{TAG}x/02-train", "ended": "finished"}, True),
+        ({**LATER, "format": 2, "ended": "finished"}, True),
+    ],
+)
+def test_a_loop_that_was_broken_off_is_the_last_where_none_began_after_it(other, last):  # R34
+    assert {loop.last for loop in ended(left(n=1), left(**other)).value if loop.started_at == NOW - 900} == {
+        last
+    }
+    assert {loop.last for loop in ended(left(**other), left(n=1)).value if loop.started_at == NOW - 900} == {
+        last
+    }
 
 
 @pytest.mark.parametrize(
     "changed",
     [
         {"format": 2}, {"ended": "continued"}, {"tag": f"{TAG}x/02-train"}, {"tag": TAG}, {"tag": f"{TAG}/../x"}, {"tag": None}, {"exit_code": None},
-        {"exit_code": "88"}, {"ended_at": None}, {"rank": "0"}, {"ended_at": float("nan")},
+        {"exit_code": "88"}, {"ended_at": None}, {"rank": "0"}, {"ended_at": float("nan")}, {"started_at": None}, {"started_at": "0"},
     ],
 )  # fmt: skip
 def test_an_end_that_is_no_break_of_this_run_is_none(changed):  # S38

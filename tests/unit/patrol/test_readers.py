@@ -69,6 +69,39 @@ def test_real_answers_read_as_what_they_were(path):
     assert decide(of_run, seen, fold(History(), of_run, seen, clock), clock).row == row
 
 
+@pytest.mark.parametrize("damage", ["left out", "no figure"])
+@pytest.mark.parametrize("path", PROBES, ids=lambda path: path.stem)
+def test_an_answer_that_lacks_a_part_is_never_better_than_the_whole(path, damage):  # R22
+    case = json.loads(path.read_text())
+    of_run = msgspec.structs.replace(
+        run(artifacts=tuple(case["artifacts"])), run_id=case["run_id"], nonce=case["nonce"]
+    )
+    found = [
+        Section(name, of, status, text.encode("utf-8", "surrogateescape"))
+        for name, of, status, text in case["sections"]
+    ]
+    clock = read_clock(next(section for section in found if section.name == "clock"))
+
+    def judged(sections):
+        seen = read_probe(sections, [of_run], at=clock - 2, took_s=0.3)
+        return decide(of_run, seen, fold(History(), of_run, seen, clock), clock)
+
+    whole, doubted = judged(found), set()
+    for place, section in enumerate(found):
+        spoilt = [] if damage == "left out" else [msgspec.structs.replace(section, content=b"\x7f nothing\n")]
+        rest = [*found[:place], *spoilt, *found[place + 1 :]]
+        if section.name == "clock":
+            with pytest.raises(ProbeUnreadable):
+                judged(rest)
+        elif judged(rest).row != whole.row:
+            assert judged(rest).exit_code == 12, section.name
+            doubted.add(section.name)
+    rests_on = (
+        {"attempt", "end"} if damage == "left out" else {"attempt"}
+    )  # who is not there says nothing wrong
+    assert doubted >= rests_on or whole.row in ("R-LOST-2", "R-RECORD-1")
+
+
 def test_there_are_real_answers():
     assert len(PROBES) >= 4
 

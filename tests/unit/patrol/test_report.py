@@ -57,6 +57,12 @@ def test_the_screen():  # R80 P10
     assert lines([], NOW) == []
 
 
+def test_what_is_over_says_of_which_moment_its_sentence_is():
+    over = verdict(health=Health.FINISHED, summary="ended 56 s ago", facts_at=NOW - 720)
+    assert lines([over], NOW) == ["train   gpu1  finished    ended 56 s ago · seen 12 min ago"]
+    assert lines([over], NOW - 718)[0].endswith("ended 56 s ago · now")
+
+
 def test_every_run_has_a_line_even_when_nothing_changed():  # R80 P10
     names = ["a", "b", "c"]
     shown = lines([verdict(name) for name in names], NOW)

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 from unit.patrol.build import (
+    BOOT,
     BOX_NOW,
     CHAIN_PID,
     FREE,
@@ -267,14 +268,45 @@ def test_a_home_that_moved_to_another_machine_is_no_reboot(first_seen, now, says
 
 
 @pytest.mark.parametrize(
+    ("init", "boot", "row", "says"),
+    [
+        (known(78), BOOT, "R-INTERRUPT-1", "its container was started anew"),
+        (known(77), BOOT, "R-VANISH-1", "its chain is gone"),
+        (MISSING, BOOT, "R-VANISH-1", "its chain is gone"),  # a box that hides other users' processes
+        (known(78), "99999999", "R-INTERRUPT-1", "the box rebooted"),
+    ],
+)
+def test_a_first_process_younger_than_the_attempt_is_a_container_started_anew(init, boot, row, says):  # R53
+    gone = facts(**GONE, attempt=known(attempt(boot=boot)))
+    found = case(seen=probe(gone, box(init_born=init)))
+    verdict = decide(found.run, found.probe, found.history, NOW)
+    assert verdict.row == row and verdict.summary.startswith(says)
+    assert ("first process" in {seen.source for seen in verdict.evidence}) is ("container" in says)
+    assert judged_alive(init) == "R-RUN-1"  # whoever lives was not started anew
+
+
+def judged_alive(init):
+    found = case(seen=probe(box_facts=box(init_born=init)))
+    return decide(found.run, found.probe, found.history, NOW).row
+
+
+@pytest.mark.parametrize(
     ("found", "ended"),
     [
-        ((broken(exit_code=87),), failed(rc=88)),
         ((broken("01-prepare"),), failed(rc=88)),
+        ((broken("01-prepare"),), failed(rc=1)),
         ((broken(ago_s=290),), failed(rc=88)),  # after the stage's own end
-        ((broken(ago_s=3700),), failed(rc=88)),  # of an attempt before this one
+        ((broken(began_s=3700),), failed(rc=88)),  # of an attempt before this one, in its last second
+        ((broken(began_s=3700),), failed(rc=1)),
         ((broken(),), failed(rc=88) | {"alive": alive(4200), "locks": FREE}),
-        ((broken(),), failed(rc=3)),
+        ((broken(),), failed(rc=1) | {"alive": alive(4200), "locks": FREE}),
+        ((broken(ago_s=430),), failed(rc=1)),  # the script went on, and crashed later
+        ((broken(exit_code=1, ago_s=430),), failed(rc=1)),  # any exception leaves with 1
+        ((broken(exit_code=87, ago_s=430),), failed(rc=88)),
+        ((broken(last=False),), failed(rc=1)),  # it went on to another loop
+        ((broken(last=False, ago_s=302), broken(ago_s=430)), failed(rc=1)),
+        ((broken(),), failed(rc=127)),
+        ((broken(),), failed(rc=137)),
         ((broken(exit_code=0),), failed(rc=None)),
     ],
 )
@@ -282,6 +314,34 @@ def test_a_status_that_no_loop_explains_or_with_something_left_alive_stays_a_fai
     assert first_match(case(**seen(**ended, broken=known(found)))).id == "R-FAIL-1"
     unread = seen(**failed(rc=88), broken=MISSING)
     assert first_match(case(**unread)).id == "R-FAIL-1"
+
+
+@pytest.mark.parametrize(
+    ("found", "rc"),
+    [
+        ((broken(),), 1),
+        ((broken(exit_code=87),), 88),
+        ((broken(exit_code=1),), 1),
+        ((broken(ago_s=400),), 1),  # ranks that were given time to end
+        ((broken(ago_s=3000, last=False), broken(ago_s=302)), 1),  # of two, the one at the end
+        ((broken(ago_s=3000, last=False),), 88),  # its own status speaks for itself
+    ],
+)
+def test_a_launcher_that_makes_another_status_of_a_break_has_made_no_failure_of_it(found, rc):  # R34
+    asked = case(**seen(**failed(rc=rc), broken=known(found)))
+    verdict = decide(asked.run, asked.probe, asked.history, NOW)
+    assert (verdict.row, verdict.severity) == ("R-BREAK-1", Severity.NOTE)
+    own = found[-1].exit_code
+    assert (f", whose launcher made {rc} of {own} · " in verdict.summary) == (rc != own)
+    # Whatever a box writes there: what is proposed is what a failure would propose.
+    failure = case(**seen(**failed(rc=rc), broken=known(())))
+    assert set(verdict.next) == set(decide(failure.run, failure.probe, failure.history, NOW).next)
+
+
+def test_a_kill_for_memory_explains_a_launchers_status_better_than_a_break():  # R34
+    for rc, row in ((1, "R-OOM-1"), (88, "R-BREAK-1")):
+        found = seen(**failed(rc=rc), broken=known((broken(),)), usage=known(OOM))
+        assert first_match(case(**found)).id == row
 
 
 SNAPSHOT = "loopmonitor_break_71_20270115T075459Z.json"
