@@ -20,6 +20,11 @@ def adopt(facts: HandbookFacts) -> str:
     return " ".join(words)
 
 
+def arm(box: str, run: str) -> str:
+    """Goes on with an arming that was cut; what was started is not started again."""
+    return f"babysit arm {quote.sh(box)} {quote.sh(run)}"
+
+
 def look(run: str) -> str:
     """Says what is true of an adopted run; starts nothing."""
     return f"babysit resume {quote.sh(run)}"

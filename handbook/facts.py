@@ -15,6 +15,7 @@ DEFAULT_PORT = 22
 # box, so its names are looked at here once more.
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _ADDRESS = re.compile(r"[^\s\x00-\x1f\x7f@-][^\s\x00-\x1f\x7f@]*")
+_LOGIN = re.compile(r"[^\s\x00-\x1f\x7f@-][^\s\x00-\x1f\x7f]*")  # a directory's users may hold an @
 
 
 class StageFacts(Struct, frozen=True):
@@ -87,8 +88,8 @@ def facts(
     for word in (run.run_id, spec.name, run.box.name, run.chain, *(stage.name for stage in spec.stages)):
         if not _WORD.fullmatch(word):
             raise ValueError(f"not a name: {word!r}")
-    for part in (host, user, fingerprint):
-        if part is not None and not _ADDRESS.fullmatch(part):
+    for part, shape in ((host, _ADDRESS), (user, _LOGIN), (fingerprint, _ADDRESS)):
+        if part is not None and not shape.fullmatch(part):
             raise ValueError(f"not a part of an address: {part!r}")
     state_dir = (run.box.state_dir or "").rstrip("/") or None
     return HandbookFacts(

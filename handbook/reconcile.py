@@ -194,8 +194,11 @@ def _carry_on(standing: Standing) -> Next:
         return Next(commands.logs(run.box.name, run.name), says)
     resume = commands.carry_on(run.name)
     if verdict and verdict.next and resume not in verdict.next:
-        # The table knows better: something has to be ended first, or the run was armed just now.
-        return Next(verdict.next[0], f"{run.name} is {_word(verdict)}: {verdict.summary}")
+        # The table knows better: something has to be ended first, or the run was armed just now. To who looks
+        # already another look is no advice: an arming that was cut goes on by arming again.
+        again = verdict.next[0] == commands.look(run.name)
+        command = commands.arm(run.box.name, run.name) if again else verdict.next[0]
+        return Next(command, f"{run.name} is {_word(verdict)}: {verdict.summary}")
     point = "last stamped stage and checkpoint" if run.spec.artifacts else "last stamped stage"
     what = f"continue {run.name} from its {point}" if done else f"start {run.name}"
     return Next(resume, f"{what}, attempt {done + 1} of {budget}")

@@ -55,7 +55,12 @@ def render(facts: HandbookFacts, now: float) -> str:
             for each in (verdict.evidence if verdict else ())
         ],
         happened=[
-            {"at": stamp(each.at), "who": timeline.who(each), "says": timeline.says(each)}
+            {
+                "at": stamp(each.at),
+                "who": timeline.who(each),
+                "says": each.title,
+                "box": _quoted(each.body) if each.kind == timeline.COMMAND else None,
+            }
             for each in sorted(facts.events, key=lambda event: event.at)
         ],
         last_line=_quoted(verdict.last_line if verdict else None),

@@ -1,6 +1,7 @@
 """Where handbooks lie on the host: a page a run, and the index. Whole files or none; decides nothing."""
 
 import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -23,14 +24,16 @@ def path(folder: Path, run_id: str) -> Path:
     return folder / f"{run_id}.md"
 
 
-def write(folder: Path, run_id: str, text: str) -> Path:
+def write(folder: Path, run_id: str, text: str | Callable[[], str]) -> Path:
     """The page of one run, now holding `text` and the notes that stood in it by hand; 0600.
 
+    Text that is made by a call is made when nobody else writes any more: the last page knows the most.
     An old page in which the place for notes was damaged is kept beside it as `.kept`.
     Raises LedgerError where it cannot be written, Busy when another writer holds on for five seconds.
     """
     target = path(folder, run_id)
     with _alone(folder):
+        text = text if isinstance(text, str) else text()
         old = _read(target)
         if old is not None and not has_place_for_notes(old, text):
             _replace(target.with_name(f"{target.name}.kept"), old)
@@ -38,10 +41,16 @@ def write(folder: Path, run_id: str, text: str) -> Path:
     return target
 
 
-def write_index(folder: Path, text: str) -> Path:
-    """The index page, now holding `text`; 0600. Raises as `write` does."""
+def holds(folder: Path, run_id: str, text: str) -> bool:
+    """Whether the page of that run is still `text`, whatever notes stand in it. Raises LedgerError."""
+    now = _read(path(folder, run_id))
+    return now is not None and now == merge_notes(now, text)
+
+
+def write_index(folder: Path, text: str | Callable[[], str]) -> Path:
+    """The index page, now holding `text`; 0600. As `write`."""
     with _alone(folder):
-        _replace(folder / INDEX, text)
+        _replace(folder / INDEX, text if isinstance(text, str) else text())
     return folder / INDEX
 
 

@@ -24,7 +24,7 @@ from fleet.text.quote import sh
 
 _LIMIT_S = 40.0
 _AT = re.compile(
-    r"(?:(?P<user>[A-Za-z0-9._-]+)@)?(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>\d{1,5}))?"
+    r"(?:(?P<user>[A-Za-z0-9._@-]+)@)?(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>\d{1,5}))?"
 )
 
 
@@ -81,7 +81,7 @@ def adopt(place: Here, box: BoxSpec, name: str, fingerprint: str | None) -> Adop
             run = run_of(found, box, armed_at=clock.now())
             run = msgspec.structs.replace(run, box_id=_box_id(link, run))
             box, says = _named(place, ledger, run, link.host_key, address)
-            run = msgspec.structs.replace(run, box=box)
+            run = msgspec.structs.replace(run, box=msgspec.structs.replace(box, loops=found.loops))
             if link.host_key is not None:
                 source = "fingerprint" if fingerprint else "known_hosts"
                 keep_pin(ledger, box.name, Accepted(link.host_key), source)
@@ -160,7 +160,7 @@ def run_of(found: FoundRun, box: BoxSpec, *, armed_at: float) -> Run:
     return Run(
         run_id=found.run_id,
         spec=found.spec,
-        box=box,
+        box=msgspec.structs.replace(box, loops=found.loops),
         nonce=found.nonce,
         tag=found.tag,
         chain=found.chain,

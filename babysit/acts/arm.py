@@ -173,6 +173,7 @@ def _placed(at: At, tool: tuple[bytes, str], step: Callable[[str, object], None]
         files=files.files,
         expect_owner=report.owner,
         limit_s=CALL_S,
+        loops=box.loops,
     )
     ledger.intents.done(intent, f"the name belongs to {taken.owner}", clock.now())
     if taken.owner != run.run_id:

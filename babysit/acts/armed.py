@@ -1,5 +1,6 @@
 """What watches: only triggers that were seen to fire, and waiters whose process is proven to live."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from fleet.ledger.ledger import Ledger
@@ -27,6 +28,19 @@ def triggers(ledger: Ledger, now: float, *, besides: int | None = None) -> tuple
         if alive(waiter.identity) and waiter.deadline > now
     )
     return (*patrols(ledger, now), *watches)
+
+
+def legs(fires: Sequence[str]) -> tuple[str, str]:
+    """What is sure without us, and what is not: who finishes the runs, and who tells of them, until when."""
+    ends = [
+        f"{fire}; {'not while this machine is off' if fire.startswith('cron ') else 'ends with its terminal'}"
+        for fire in fires
+    ]
+    watching = " · ".join(ends) if ends else "nothing (babysit crontab)"
+    return (
+        "Each run finishes by itself on its box, whatever becomes of this machine.",
+        f"Watching from here: {watching}.",
+    )
 
 
 def patrols(ledger: Ledger, now: float) -> tuple[str, ...]:

@@ -112,9 +112,8 @@ def run_named(ledger: Ledger, name: str, box: str | None = None) -> Run:
     on = f" on {box}" if box else ""
     what = f"no run {name!r}{on} was armed from here"
     hint = f"armed: {', '.join(armed)}" if armed else "nothing is armed; see babysit arm --help"
-    raise NotFound(
-        what, where=name, hint=hint, next=(f"babysit status{f'   (did you mean {close}?)' if close else ''}",)
-    )
+    hint += f" (did you mean {close}?)" if close else ""
+    raise NotFound(what, where=name, hint=hint, next=("babysit status",))
 
 
 def _as_typed(command: tuple[str, ...]) -> str:

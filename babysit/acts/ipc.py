@@ -15,6 +15,7 @@ from fleet.model.spec import BoxSpec
 from fleet.steering.answers import Part, Said, run_of, said, untyped
 from fleet.steering.call import call
 from fleet.steering.question import VERBS, Question
+from fleet.steering.says import NOTHING
 
 CALL_S = 20.0  # beyond its own wait: Python starts on a busy box, and the answer comes home
 
@@ -42,7 +43,7 @@ def ask(place: Here, box: str, question: Question, *, run: str | None = None) ->
     acts = VERBS[question.verb].acts
     with place.ledger(write=acts) as ledger:
         where = box_named(place, ledger, box)
-        question, run_id = of_run(ledger, question, run, box)
+        question, where, run_id = of_run(ledger, question, run, where)
         if not acts:
             with opened(ledger, where, keep=False) as link:
                 return asked(link, ledger, where, question)
@@ -55,7 +56,8 @@ def ask(place: Here, box: str, question: Question, *, run: str | None = None) ->
 
 def asked(link: Link, ledger: Ledger, box: BoxSpec, question: Question, *, wait_s: float = 0.0) -> Asked:
     """One question over an open link; `wait_s` is what the box may take beyond the question's own wait."""
-    called = call(link, question.words(), where=box.name, limit_s=question.wait_s + wait_s + CALL_S)
+    limit_s = question.wait_s + wait_s + CALL_S
+    called = call(link, question.words(), where=box.name, limit_s=limit_s, loops=box.loops)
     *looks, last = said(called, where=box.name)
     runs = {run.tag: run for run in ledger.runs.all(current=False)}
     if question.target is None:
@@ -64,12 +66,14 @@ def asked(link: Link, ledger: Ledger, box: BoxSpec, question: Question, *, wait_
     return Asked(last, tuple(looks), box.name, runs, called.took_s, called.shipped)
 
 
-def of_run(ledger: Ledger, question: Question, run: str | None, box: str) -> tuple[Question, str]:
-    """The question kept to the loops of `run`, and that run's id. Raises NotFound."""
+def of_run(
+    ledger: Ledger, question: Question, run: str | None, box: BoxSpec
+) -> tuple[Question, BoxSpec, str]:
+    """The question kept to the loops of `run`, the box with their folder, that run's id. Raises NotFound."""
     if run is None:
-        return question, NO_RUN
-    known = run_named(ledger, run, box)
-    return replace(question, tag=known.tag), known.run_id
+        return question, box, NO_RUN
+    known = run_named(ledger, run, box.name)
+    return replace(question, tag=known.tag), replace(box, loops=known.box.loops), known.run_id
 
 
 def run_id_of(place: Here, part: Part | None) -> str:
@@ -85,7 +89,7 @@ def _outcomes(found: Asked, run_id: str) -> list[tuple[str, str]]:
     """For each loop its run's id and what it said."""
     if not found.said.answers:
         error = found.said.error
-        return [(run_id, error.what if error else "no loop was there")]
+        return [(run_id, error.what if error else NOTHING.get(found.said.verb, "no loop was there"))]
     runs = ((run_of(part, found.runs), part) for part in found.said.answers)
     return [
         (run.run_id if run else run_id, f"{part.label} (pid {part.pid}): {part.says}") for run, part in runs

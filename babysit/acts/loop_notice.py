@@ -7,10 +7,10 @@ from babysit.acts.settle import hand_on
 from fleet import clock
 from fleet.ledger.rows import Event
 from fleet.model.verdict import Severity
+from fleet.notices.message import defused
 from fleet.text.untrusted import render_untrusted
 
 _TITLE_CHARS = 160
-_BODY_CHARS = 200
 
 
 def tell(place: Here, *, box: str, run_id: str, condition: str, met: bool, says: str) -> int:
@@ -24,10 +24,10 @@ def tell(place: Here, *, box: str, run_id: str, condition: str, met: bool, says:
         Severity.NOTE if met else Severity.PAGE,
         now,
         render_untrusted(title, _TITLE_CHARS),
-        f"loop (untrusted): {render_untrusted(says, _BODY_CHARS)}",
+        f"loop (untrusted): {defused(says)}",
     )
-    told = tuple(place.spec.targets.values()) if place.spec.path else None
+    targets = tuple(place.spec.targets.values()) if place.spec.path else None
     with place.ledger() as ledger:
-        count = ledger.ticks.tell(event, told)
+        count = ledger.ticks.tell(event, targets)
         hand_on(place, ledger)
     return count

@@ -87,7 +87,7 @@ class LoopWatch:
     def _again_and_again(self, looked: Callable[[Link, Ledger, BoxSpec], Over | None]) -> Over:
         with self._place.ledger(write=False) as ledger:
             box = box_named(self._place, ledger, self._box)
-            self._question, _ = of_run(ledger, self._question, self._run, self._box)
+            self._question, box, _ = of_run(ledger, self._question, self._run, box)
             while True:
                 try:
                     with opened(ledger, box, keep=False) as link:
@@ -108,8 +108,8 @@ class LoopWatch:
             self._seen = part
             self._question = replace(self._question, target=f"{part.pid}/{part.n}", tag=None)
         self._show(found)
-        if not found.said.answers:
-            pause(began + _LEAST_S - clock.monotonic())
+        # A box that answers at once, again and again, has no say in how often it is asked.
+        pause(began + _LEAST_S - clock.monotonic())
         return found
 
     def _over(self, found: Asked) -> Over | None:

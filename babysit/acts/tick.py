@@ -1,5 +1,8 @@
 """One tick of the patrol: every box once, side by side, and a line for every run."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from msgspec import Struct
 
 from babysit.acts import armed, check, handing
@@ -12,8 +15,12 @@ from fleet import clock
 from fleet.errors import TICK_PRECEDENCE, BabysitError, LedgerDamaged, LedgerError
 from fleet.ledger.lock import tick_lock
 from fleet.model.probe import Reachable
+from fleet.model.run import Run
 from fleet.model.spec import DEFAULT_TICK_LIMIT_S
 from fleet.model.verdict import Verdict
+
+if TYPE_CHECKING:
+    from fleet.link.answers import Answers
 
 _LEAST_S = 10.0  # what a look gets after a repair, however long that took
 
@@ -73,20 +80,25 @@ def _tick(
         alone = () if every_box else left_alone(ledger, open_runs, before, began)
         kept = (*kept, *alone)
         open_runs = [run for run in open_runs if run.run_id not in {verdict.run_id for verdict in alone}]
+        answers = _answers(place, open_runs)
         probes = look_at_runs(
-            ledger, open_runs, place.spec, histories_of(ledger), limit_s=limit_s, folder=place.folder
+            ledger, open_runs, place.spec, histories_of(ledger), limit_s=limit_s, answers=answers
         )
         seen = [(run, probes[run.box.name]) for run in open_runs]
         settled = settle(place, ledger, seen, origin=origin, began=began, kept=kept, anyway=True)
         left_s = deadline - clock.monotonic()
         reached = {name for name, probe in probes.items() if isinstance(probe, Reachable)}
-        failed = unwritable or settled.unkept
+        failed: BabysitError | None = unwritable or settled.unkept
         if failed is None:
             try:
-                handing.rewrite(place, ledger, open_runs, settled, reached=reached, limit_s=left_s)
-            except LedgerError as error:
+                handing.rewrite(
+                    place, ledger, open_runs, settled, reached=reached, limit_s=left_s, answers=answers
+                )
+            except BabysitError as error:  # a page not written is said; it holds up no notice and no report
                 failed = error
             hand_on(place, ledger)
+        if answers is not None:
+            answers.keep()
         ends = told(place, ledger)
         grave = [*news, *((failed,) if failed else ()), *(e for e in ends if isinstance(e, LedgerError))]
         errors = (
@@ -103,3 +115,11 @@ def _tick(
         took_s = clock.monotonic() - started
         kept_all = settled.unkept is None
         return Tick(began, took_s, verdicts, code, settled.cursor, fires, errors, slept, kept_all)
+
+
+def _answers(place: Here, runs: Sequence[Run]) -> "Answers | None":
+    if not runs:
+        return None
+    from fleet.link.answers import Answers  # noqa: PLC0415 - nothing to ask: nothing of ssh is loaded
+
+    return Answers(place.folder)

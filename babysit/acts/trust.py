@@ -3,9 +3,9 @@
 from msgspec import Struct
 from msgspec.structs import replace
 
-from babysit.acts.visit import Ask, look
+from babysit.acts.visit import Ask, look, no_such_box
 from fleet import clock
-from fleet.errors import HostKeyChanged
+from fleet.errors import HostKeyChanged, LinkError
 from fleet.ledger.ledger import Ledger
 from fleet.ledger.rows import Pin
 from fleet.link.hostkeys import HostKey, fingerprint
@@ -68,7 +68,7 @@ class Likeness(Struct, frozen=True):
 def offer(ledger: Ledger, box: BoxSpec, *, like_known: bool = True) -> Offer:
     """What the box shows now, without logging in: a key of the pinned type, unless it has none.
 
-    Without `like_known` it shows what it shows to anybody. Raises LinkError.
+    Without `like_known` it shows what it shows to anybody. Raises LinkError, NotFound.
     """
     from fleet.link.address import resolve  # noqa: PLC0415 - fabric and paramiko are slow to import
     from fleet.link.ssh import offered_key  # noqa: PLC0415 - as above
@@ -76,7 +76,10 @@ def offer(ledger: Ledger, box: BoxSpec, *, like_known: bool = True) -> Offer:
     address = resolve(box)
     known = ledger.pins.find(box.name)
     first = HostKey(known.key_type, known.key_b64) if known and like_known else None
-    shown = offered_key(address, limit_s=_LIMIT_S, box_name=box.name, first=first)
+    try:
+        shown = offered_key(address, limit_s=_LIMIT_S, box_name=box.name, first=first)
+    except LinkError as error:
+        raise (no_such_box(box, error) or error) from None
     return Offer(box.name, known, shown, address.place)
 
 
@@ -109,16 +112,21 @@ def confirm(ledger: Ledger, box: BoxSpec, wanted: str) -> HostKey:
         # A box has keys of several types, and a console may show any of them.
         shown = offer(ledger, box, like_known=False)
     if shown.fingerprint != wanted:
-        says = f"the box offers {shown.fingerprint}, not {wanted}; nothing was pinned or sent"
-        away = Unreachable(
-            Cause.HOSTKEY_CHANGED,
-            says,
-            transient=False,
-            at=clock.now(),
-            took_s=0.0,
-            known=wanted,
-            offered=shown.fingerprint,
-        )
-        raise HostKeyChanged(away, where=box.name, next=(f"babysit trust {box.name}",))
+        raise not_it(shown, wanted)
     pin(ledger, shown, "fingerprint")
     return shown.offered
+
+
+def not_it(shown: Offer, wanted: str) -> HostKeyChanged:
+    """The refusal of a key that is not the one that somebody expects."""
+    says = f"the box offers {shown.fingerprint}, not {wanted}; nothing was pinned or sent"
+    away = Unreachable(
+        Cause.HOSTKEY_CHANGED,
+        says,
+        transient=False,
+        at=clock.now(),
+        took_s=0.0,
+        known=wanted,
+        offered=shown.fingerprint,
+    )
+    return HostKeyChanged(away, where=shown.box, next=(f"babysit trust {shown.box}",))

@@ -1,17 +1,15 @@
 """Visits to boxes: open a link with the box's pinned key, ask one probe, or many boxes side by side."""
 
-import queue
 import random
 import secrets
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from babysit.acts.abreast import abreast
 from fleet import clock
 from fleet.errors import BoxMoved, LedgerError, LinkError, NotFound, ProbeUnreadable, UsageError
 from fleet.ledger.ledger import Ledger
@@ -31,7 +29,6 @@ from patrol.readers import read_probe
 if TYPE_CHECKING:
     from fleet.link.answers import Answers
 
-_SIDE_BY_SIDE = 32
 _ANSWER_S = 16.0  # what a probe may take where nobody set a limit
 
 # Nothing reached the box then, or it answered: asking again soon burdens nobody.
@@ -140,9 +137,7 @@ def look(wanted: Ask, *, wait: tuple[str, int] | None = None) -> Look:
     began = clock.monotonic()
     try:
         limit_s = wanted.box.limit_s + (wait[1] if wait else 0)
-        with _connected(
-            wanted.box, wanted.pinned, wanted.box.limit_s, probe=True, answers=wanted.answers
-        ) as (link, accepted):
+        with briefly(wanted) as (link, accepted):
             left_s = max(1.0, limit_s - (clock.monotonic() - began))
             seen = ask(link, wanted.box.name, wanted.runs, wanted.histories, wait=wait, limit_s=left_s)
             return Look(seen, accepted)
@@ -160,13 +155,12 @@ def look_at_runs(
     histories: Mapping[str, History],
     *,
     limit_s: float,
-    folder: Path | None = None,
+    answers: "Answers | None" = None,
 ) -> dict[str, Probe]:
     """One probe of each box that `runs` are on, by the box's name; what is learnt of the boxes is kept.
 
-    What ssh says of their names is remembered in `folder`; None: it is asked anew.
+    `answers` are as in Ask; they forget a box that did not answer.
     """
-    answers = _answers(folder) if folder and runs else None
     asks = [
         Ask(
             box,
@@ -185,15 +179,7 @@ def look_at_runs(
             _note_answer(ledger, name, found.probe)
         if answers and isinstance(found.probe, Unreachable):
             answers.forget(name)
-    if answers:
-        answers.keep()
     return {name: found.probe for name, found in looks.items()}
-
-
-def _answers(folder: Path) -> "Answers":
-    from fleet.link.answers import Answers  # noqa: PLC0415 - as in `_connected`
-
-    return Answers(folder)
 
 
 def _note_answer(ledger: Ledger, box: str, probe: Probe) -> None:
@@ -205,29 +191,9 @@ def _note_answer(ledger: Ledger, box: str, probe: Probe) -> None:
             ledger.away.failed(box, cause, clock.now(), random.random())  # noqa: S311 - spreads connections
 
 
-def look_at_all(
-    asks: Sequence[Ask], *, limit_s: float, look: Callable[[Ask], Look] = look
-) -> dict[str, Look]:
-    """Every box's Look, by name, asked side by side; who has not answered within `limit_s` is Unreachable.
-
-    The threads are daemons: one that hangs in a system call costs the tick its limit and nothing more.
-    """
-    waiting: queue.SimpleQueue[Ask] = queue.SimpleQueue()
-    answers: queue.SimpleQueue[tuple[str, Look | BaseException]] = queue.SimpleQueue()
-    for wanted in asks:
-        waiting.put(wanted)
-    deadline = clock.monotonic() + limit_s
-    for _ in range(min(_SIDE_BY_SIDE, len(asks))):
-        threading.Thread(target=_work, args=(waiting, answers, look), daemon=True, name="visit").start()
-    found: dict[str, Look] = {}
-    while len(found) < len(asks):
-        try:
-            name, answer = answers.get(timeout=max(0.0, deadline - clock.monotonic()))
-        except queue.Empty:
-            break
-        if isinstance(answer, BaseException):
-            raise answer
-        found[name] = answer
+def look_at_all(asks: Sequence[Ask], *, limit_s: float) -> dict[str, Look]:
+    """Every box's Look, by name, asked side by side; who has not answered within `limit_s` is Unreachable."""
+    found = abreast({wanted.box.name: wanted for wanted in asks}, look, limit_s=limit_s)
     late = f"not answered when the tick's {limit_s:g} s were over"
     for wanted in asks:
         away = Unreachable(Cause.TIMEOUT_COMMAND, late, transient=True, at=clock.now(), took_s=limit_s)
@@ -235,20 +201,9 @@ def look_at_all(
     return found
 
 
-def _work(
-    waiting: queue.SimpleQueue[Ask],
-    answers: queue.SimpleQueue[tuple[str, Look | BaseException]],
-    look: Callable[[Ask], Look],
-) -> None:
-    while True:
-        try:
-            wanted = waiting.get_nowait()
-        except queue.Empty:
-            return
-        try:
-            answers.put((wanted.box.name, look(wanted)))
-        except BaseException as error:  # noqa: BLE001 - carried to the caller's thread and raised there
-            answers.put((wanted.box.name, error))
+def briefly(wanted: Ask) -> AbstractContextManager[tuple[OpenLink, Accepted | None]]:
+    """A link for one thing, at the least cost; from any thread. Raises LinkError, NotFound, UsageError."""
+    return _connected(wanted.box, wanted.pinned, wanted.box.limit_s, probe=True, answers=wanted.answers)
 
 
 @contextmanager
@@ -270,14 +225,19 @@ def _connected(
     try:
         link = connect(box, pinned=pinned, limit_s=limit_s, address=address, probe=probe)
     except LinkError as error:
-        if error.away.cause is Cause.RESOLVE and box.host == box.name:
-            what = f"no box {box.name!r}: not in babysit.toml, not in your ssh_config, and no host name"
-            raise NotFound(what, where=box.name, next=(f"ssh {box.name}",)) from None
-        raise
+        raise (no_such_box(box, error) or error) from None
     with link:
         if pin is not None and pin.address not in (None, address.place):
             raise _moved(box, pin, address.place, clock.monotonic() - began)
         yield link, Accepted(link.host_key, address.place) if link.host_key else None
+
+
+def no_such_box(box: BoxSpec, error: LinkError) -> NotFound | None:
+    """The error for a name that nobody knows, neither a file of ours or of ssh nor a name server."""
+    if error.away.cause is not Cause.RESOLVE or box.host != box.name:
+        return None
+    what = f"no box {box.name!r}: not in babysit.toml, not in your ssh_config, and no host name"
+    return NotFound(what, where=box.name, next=(f"ssh {box.name}",))
 
 
 def _moved(box: BoxSpec, pin: Pin, address: str, took_s: float) -> BoxMoved:

@@ -46,7 +46,7 @@ def watch(
         if run.disarmed_at is not None:
             return _disarmed(run)
         now = clock.now()
-        mine = lease.line_up(ledger, run.run_id, deadline=now + for_s, now=now, supersede=supersede)
+        mine = lease.line_up(ledger, run, deadline=now + for_s, now=now, supersede=supersede)
         try:
             return _waited(place, ledger, run, mine, for_s=for_s, tell=tell)
         finally:

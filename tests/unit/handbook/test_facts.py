@@ -1,8 +1,12 @@
 """Facts hold what a handbook says, no secret, and no name that could pass for something else."""
 
+import shlex
+
 import msgspec
 import pytest
 
+from babysit.acts.adopt import box_at
+from handbook.commands import adopt
 from handbook.facts import portable
 
 
@@ -32,11 +36,17 @@ def test_a_stage_name_that_is_none_is_refused(make):  # S16
         make.facts(make.run(spec_stages=(msgspec.structs.replace(stages[0], name="a;b"),)))
 
 
-@pytest.mark.parametrize("part", ["-oProxyCommand=x", "a b", "a\nb", "", "me@there"])
+@pytest.mark.parametrize("part", ["-oProxyCommand=x", "a b", "a\nb", "", "@there"])
 @pytest.mark.parametrize("where", ["host", "user", "fingerprint"])
 def test_an_address_that_could_be_an_option_is_refused(where, part, make):  # S21
     with pytest.raises(ValueError, match="address"):
         make.facts(**{where: part})
+
+
+def test_a_user_of_a_directory_may_have_an_at_sign(make):
+    words = shlex.split(adopt(make.facts(user="mia@corp.example")))
+    box = box_at(words[words.index("--at") + 1], name="gpu1", identity=None, state_dir=None)
+    assert (box.user, box.host, box.port) == ("mia@corp.example", "203.0.113.7", 41022)
 
 
 @pytest.mark.parametrize(

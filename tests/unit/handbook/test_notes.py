@@ -1,5 +1,6 @@
 """What a person wrote by hand outlives every new page, and a page on disk is old or new, never half."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -108,6 +109,29 @@ def test_notes_in_an_old_encoding_are_kept_as_bytes(tmp_path, page, later):
     (tmp_path / "train-k3f9.md").write_bytes(with_notes(page, "sch@n").encode().replace(b"@", b"\xf6"))
     store.write(tmp_path, "train-k3f9", later)
     assert b"sch\xf6n" in (tmp_path / "train-k3f9.md").read_bytes()
+
+
+def test_a_page_is_made_when_nobody_else_writes_any_more(tmp_path, page):
+    with (tmp_path / ".lock").open("a") as other:
+
+        def made():
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return page
+
+        assert store.write(tmp_path, "train-k3f9", made).read_text() == page
+        assert store.write_index(tmp_path, made).read_text() == page
+
+
+def test_a_page_is_known_again_whatever_notes_stand_in_it(tmp_path, page, later):
+    assert not store.holds(tmp_path, "train-k3f9", page)
+    store.write(tmp_path, "train-k3f9", page)
+    assert store.holds(tmp_path, "train-k3f9", page)
+    store.path(tmp_path, "train-k3f9").write_text(with_notes(page, "by hand"))
+    assert not store.holds(tmp_path, "train-k3f9", later)
+    store.write(tmp_path, "train-k3f9", later)
+    assert store.holds(tmp_path, "train-k3f9", later)
+    assert not store.holds(tmp_path, "train-k3f9", page)
 
 
 def test_the_index_lies_beside_the_pages(tmp_path):
