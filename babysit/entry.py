@@ -13,12 +13,12 @@ SIBLINGS = ("fleet", "handbook", "onbox", "patrol", "sentinels")
 
 def main() -> None:
     """Run one command and exit with its documented code."""
-    _fill_closed_streams()
-    _refuse_foreign_siblings()
-    signal.signal(signal.SIGTERM, _terminated)
-    from babysit.verbs import cli  # noqa: PLC0415 - after the guard
-
     try:
+        _fill_closed_streams()
+        _refuse_foreign_siblings()
+        signal.signal(signal.SIGTERM, _terminated)
+        from babysit.verbs import cli  # noqa: PLC0415 - after the guard
+
         code = cli.main(prog_name="babysit", standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -58,12 +58,18 @@ def _said(error: Exception) -> int:
     from babysit.verbs.audited import code_of, machine_lacks  # noqa: PLC0415 - as above
     from fleet.errors import BabysitError, MachineShort, UsageError  # noqa: PLC0415 - as above
 
+    if isinstance(error, click.Abort):
+        speak.note("")  # a question was left by Ctrl-C or Ctrl-D: the shell's prompt gets a line of its own
     if isinstance(error, (click.exceptions.Exit, click.Abort)):
         return code_of(error)
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        speak.note(error.format_message())
+        return UsageError.exit_code
     if isinstance(error, click.ClickException):
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "babysit"
-        error = UsageError(error.format_message(), next=(f"{command} --help",))
+        # click lists choices below each other; a message of ours is one sentence.
+        error = UsageError(" ".join(error.format_message().split()), next=(f"{command} --help",))
     if not isinstance(error, BabysitError):
         lacks = machine_lacks(error)
         if lacks is None:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from fleet.errors import Busy
 from fleet.ledger.ledger import Ledger
+from fleet.model.run import Run
+from fleet.text.quote import sh
 from fleet.text.say import ago
 
 
@@ -43,14 +45,14 @@ def alive(known: str) -> bool:
     return pid.isdigit() and identity(int(pid)) == known
 
 
-def line_up(ledger: Ledger, run_id: str, *, deadline: float, now: float, supersede: bool) -> int:
+def line_up(ledger: Ledger, run: Run, *, deadline: float, now: float, supersede: bool) -> int:
     """Our place among the waiters of a run: the id to keep checking with `ours`.
 
     A waiter whose process is gone is taken off. With `supersede` the living ones are too, and they
     leave by themselves at their next turn. Raises Busy naming who waits already.
     """
-    mine = ledger.waiters.register(run_id, identity(), deadline, now)
-    for other in ledger.waiters.all(run_id):
+    mine = ledger.waiters.register(run.run_id, identity(), deadline, now)
+    for other in ledger.waiters.all(run.run_id):
         if other.id == mine:
             break
         if supersede or not alive(other.identity):
@@ -59,9 +61,9 @@ def line_up(ledger: Ledger, run_id: str, *, deadline: float, now: float, superse
         ledger.waiters.drop(mine)
         pid = other.identity.partition(" ")[0]
         raise Busy(
-            f"pid {pid} waits for {run_id} already, since {ago(now - other.at)}",
-            where=run_id,
-            next=("the same command with --supersede",),
+            f"pid {pid} waits for {run.run_id} already; it began {ago(now - other.at)}",
+            where=run.run_id,
+            next=(f"babysit watch {sh(run.box.name)} {sh(run.name)} --supersede",),
         )
     return mine
 

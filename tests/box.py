@@ -135,6 +135,7 @@ class Box(Sshd):
     _namespace: str
     _child: subprocess.Popen[bytes]
     _env: tuple[str, ...]
+    _uptime: str
 
     @property
     def inside_home(self) -> str:
@@ -192,8 +193,10 @@ class Box(Sshd):
                         link.symlink_to(tool)
         return "/run/box/tools"
 
-    def _boot(self) -> None:
-        (self.folder / "boot_id").write_text(f"{uuid.uuid4()}\n")
+    def _boot(self, *, kernel: bool = True) -> None:
+        if kernel:
+            (self.folder / "boot_id").write_text(f"{uuid.uuid4()}\n")
+            self._uptime = Path("/proc/uptime").read_text().split(".")[0]
         self._child = self._start_on_a_port(self._unshare)
         children = Path(f"/proc/{self._child.pid}/task/{self._child.pid}/children").read_text().split()
         self._init = int(children[0])
@@ -201,10 +204,9 @@ class Box(Sshd):
 
     def _unshare(self) -> subprocess.Popen[bytes]:
         self._configure("/run/box", *self._env)
-        uptime = Path("/proc/uptime").read_text().split(".")[0]
         with (self.folder / "boot.log").open("wb") as log:
             return subprocess.Popen(
-                ["unshare", *_UNSHARE, "--boottime", f"-{uptime}", "bash", str(self.folder / "init")],
+                ["unshare", *_UNSHARE, "--boottime", f"-{self._uptime}", "bash", str(self.folder / "init")],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -264,6 +266,11 @@ class Box(Sshd):
     def start_again(self) -> None:
         """Boot after `kill`: same port, keys and HOME, a new boot id, an empty /tmp."""
         self._boot()
+
+    def restart(self) -> None:
+        """`kill`, and up again under the same kernel, as a container is: the boot id and its clock stay."""
+        self.kill()
+        self._boot(kernel=False)
 
     def reboot(self) -> None:
         """`kill` and `start_again`."""

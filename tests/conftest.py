@@ -1,12 +1,20 @@
 """What every test gets: a HOME of its own, and a loopback box when it asks for one."""
 
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from box import Box
+
+
+def pytest_configure() -> None:
+    """A shell that put us into the background had interrupts ignored, and so would everything that we start."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -67,7 +67,7 @@ CAPABILITIES: dict[str, Capability] = {
     "gc": Capability("ends", only_with=("--yes",)),
     "attach": Capability("acts", only_with=("--write",)),
     "handbook": Capability("reads"),
-    "crontab": Capability("reads"),
+    "crontab": Capability("acts", only_with=("--install", "--remove")),
     "completion": Capability("reads"),
     "trust": Capability("acts"),
     "ipc": Capability("acts", looks=_LOOKS),

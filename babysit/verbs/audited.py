@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import wraps
+from string import Formatter
 from typing import Any
 
 import click
@@ -18,6 +19,8 @@ from fleet.ledger import audit
 from fleet.ledger.paths import state_folder
 from fleet.ledger.room import room_to_act
 from fleet.spec.decode import is_name
+from fleet.text.quote import sh
+from fleet.text.untrusted import render_untrusted
 
 _SHORT = frozenset(
     (
@@ -67,12 +70,38 @@ def audited(
             code = callback(**given)
         except BaseException as error:
             code = code_of(error)
+            if isinstance(error, KeyboardInterrupt):
+                _cut(command.name or "", given)
             raise
         finally:
             _write(action, "end", verb, given, code if isinstance(code, int) else 0)
         return code
 
     return call
+
+
+# What shows how far a command came that Ctrl-C ended; each is safe to type.
+_AFTER = {
+    "arm": "babysit arm {box} {run}",
+    "resume": "babysit resume {run}",
+    "stop": "babysit resume {run}",
+    "disarm": "babysit status {run}",
+    "gc": "babysit gc {box}",
+    "ipc": "babysit ipc {box} list",
+    "ctl": "babysit ctl {box} {queue} status",
+}
+
+
+def _cut(verb: str, given: dict[str, Any]) -> None:
+    """Say that nobody knows how far the command came, and what shows it."""
+    if verb in _AFTER and all(given.get(key) is not None for key in _named(_AFTER[verb])):
+        speak.trouble(f"babysit: {verb} was interrupted; what it began by then may have happened")
+        words = {key: sh(str(given[key])) for key in _named(_AFTER[verb])}
+        speak.note(f"next: {render_untrusted(_AFTER[verb].format(**words))}")
+
+
+def _named(command: str) -> list[str]:
+    return [name for _, name, _, _ in Formatter().parse(command) if name]
 
 
 def code_of(error: BaseException) -> int:

@@ -39,11 +39,10 @@ def disarm(*, run: str | None, finished: bool, yes: bool, as_json: bool, spec: s
         with place.ledger() as ledger:
             known = run_named(ledger, run)
         runs = (known,)
-        if not yes and act.may_live(place, known):
-            if not speak.at_a_terminal():
-                says = f"{known.run_id} on {known.box.name} may still run; to leave it unwatched needs a yes"
-                raise NeedsApproval(says, where=run, next=(f"babysit disarm {run} --yes",))
-            click.confirm(f"Stop watching {known.run_id} on {known.box.name}?", abort=True, err=True)
+        question = f"Stop watching {known.run_id} on {known.box.name}?"
+        if not yes and act.may_live(place, known) and not speak.said_yes(question):
+            says = f"{known.run_id} on {known.box.name} may still run; to leave it unwatched needs a yes"
+            raise NeedsApproval(says, where=run, next=(f"babysit disarm {run} --yes",))
     done = act.disarm(place, runs)
     if as_json:
         speak.document(_document(done))
@@ -57,7 +56,7 @@ def disarm(*, run: str | None, finished: bool, yes: bool, as_json: bool, spec: s
 
 
 def _said(one: "Disarmed") -> Iterator[str]:
-    from fleet.model.verdict import TERMINAL
+    from fleet.model.verdict import TERMINAL, Health
     from fleet.text.say import ago, plural
 
     run, verdict = one.run, one.verdict
@@ -70,11 +69,14 @@ def _said(one: "Disarmed") -> Iterator[str]:
     else:
         when = "" if verdict.facts_at is None else f" {ago(clock.now() - verdict.facts_at)}"
         goes_on = "" if verdict.health in TERMINAL else "; on the box it goes on"
+        if verdict.health in (Health.UNREACHABLE, Health.UNKNOWN):
+            goes_on = "; what it does on the box, it goes on doing"
         yield f"Last known{when}: {verdict.health.value}{goes_on}. Its records stay."
     if one.waiting:
         pids = ", ".join(map(str, one.waiting))
         yield f"{plural(len(one.waiting), 'watch')} (pid {pids}) will leave within a minute."
-    yield f"next: babysit arm {run.box.name} {run.name}   (watches it again, starts nothing twice)"
+    yield "To watch it again, and start nothing twice:"
+    yield f"next: babysit arm {run.box.name} {run.name}"
 
 
 def _document(done: "tuple[Disarmed, ...]") -> dict[str, Any]:

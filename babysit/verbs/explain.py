@@ -28,7 +28,12 @@ def explain(*, word: str | None, as_json: bool) -> int:
     found = (act.explain(word),) if word is not None else tuple(act.meanings().values())
     if as_json:
         speak.document(
-            {"schema": "babysit.explain/1", "ok": True, "meanings": [_shaped(each) for each in found]}
+            {
+                "schema": "babysit.explain/1",
+                "ok": True,
+                "exit_code": 0,
+                "meanings": [_shaped(each) for each in found],
+            }
         )
         return 0
     if word is None:

@@ -8,6 +8,7 @@ import click
 
 from babysit.verbs import speak
 from babysit.verbs.patrol import JSON_OPTION
+from fleet.errors import NeedsApproval
 
 
 @click.command()
@@ -54,7 +55,10 @@ def init(
         return said.refused(act.there_already(path, shown=True))
     if asks:
         speak.line(text)
-        click.confirm(f"Write this to {path}?", default=True, abort=True, err=True)
+        if not click.confirm(f"Write this to {path}?", default=True, err=True):
+            raise NeedsApproval(
+                "it was not confirmed; nothing was written", where=str(path), next=("babysit init",)
+            )
     act.write(path, text)
     said.wrote(act.covers(path))
     if no_test:

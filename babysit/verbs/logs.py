@@ -47,7 +47,7 @@ def logs(*, box: str, run: str, count: int, follow: bool, raw: bool, spec: str |
             most = min(_MOST_BYTES, max(count * _BYTES_A_LINE, 16 * 1024))
             tail = tail_log(link, state_dir=known.box.state_dir, run_id=known.run_id, max_bytes=most)
     if raw:
-        sys.stdout.buffer.write(tail.data)
+        sys.stdout.buffer.write(b"".join(tail.data.splitlines(keepends=True)[-count:]))
         return 0
     # A progress bar rewrites its line by \r: what counts is what stood there last.
     shown = [line.rstrip("\r").rpartition("\r")[2] for line in decode(tail.data).split("\n")]

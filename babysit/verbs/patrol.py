@@ -9,7 +9,7 @@ import click
 
 from babysit.verbs import speak
 from fleet import clock
-from fleet.errors import UsageError
+from fleet.errors import NeedsApproval, UsageError
 from fleet.text.untrusted import render_untrusted
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _show(done: "Tick", gaps: "tuple[Gap, ...]") -> None:
     for line in report.lines(done.verdicts, now):
         speak.line(line)
     for error in done.errors:
-        speak.note(render_untrusted(f"babysit: {error.what}"))
+        speak.trouble(f"babysit: {error.what}")
         for command in error.next:
             speak.note(render_untrusted(f"next: {command}"))
     for line in report.closing(done.verdicts, done.took_s, done.armed):
@@ -106,7 +106,7 @@ def _keep_up(place: "Here", done: "Tick") -> None:
     from babysit.acts.check import upkeep
 
     for error in upkeep(place) if done.kept else ():
-        speak.note(render_untrusted(f"babysit: {error.what}"))
+        speak.trouble(f"babysit: {error.what}")
 
 
 def _again_and_again(interval: str, *, as_json: bool, spec: str | None) -> int:
@@ -138,6 +138,7 @@ def status(*, run: str | None, every: bool, as_json: bool) -> int:
     from babysit.acts import armed
     from fleet.ledger.ledger import Ledger
     from fleet.ledger.paths import state_folder
+    from fleet.model.verdict import TERMINAL
     from patrol import report, timeline
     from patrol.status import rings, status_table
 
@@ -166,6 +167,11 @@ def status(*, run: str | None, every: bool, as_json: bool) -> int:
     if runs:
         for line in status_table(runs, verdicts, recent, fires, now):
             speak.line(line)
+        over = [each for each in runs if each.run_id in verdicts and verdicts[each.run_id].health in TERMINAL]
+        if run is None and len(over) < len(runs):
+            speak.line()
+            for leg in armed.legs(fires):
+                speak.prose(leg)
     else:
         more = "" if every else " (babysit status --all: disarmed ones too)"
         speak.prose(f"No run is watched here.{more}")
@@ -213,33 +219,62 @@ def _tell_events(events: "tuple[Event, ...]", now: float, *, of_run: bool) -> No
 
 
 @click.command()
+@click.option("--install", is_flag=True, help="Put the line into your crontab.")
+@click.option("--remove", is_flag=True, help="Take it out again, and nothing else.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @SPEC_OPTION
-def crontab(*, spec: str | None) -> int:
-    """Print the line that lets cron do the patrol. Installs nothing.
+def crontab(*, install: bool, remove: bool, yes: bool, spec: str | None) -> int:
+    """Print the line that lets cron do the patrol. Installs nothing unless told to.
 
     Paths are absolute, because cron knows neither your PATH nor your folder; two minutes off the full
-    half hour, because everybody else asks then.
+    half hour, because everybody else asks then. What --install put in, --remove takes out.
     """
-    from babysit.acts.armed import CRON_MINUTES
-    from babysit.acts.here import here
-    from fleet.text.quote import sh
+    from babysit.acts import cron_line
+    from babysit.acts.here import here, here_anyway
 
+    if install and remove:
+        raise UsageError("--install and --remove exclude each other", next=("babysit crontab",))
+    if remove:
+        count = cron_line.remove(cron_line.mark_of(here_anyway(spec).folder))
+        speak.prose("The line is out of your crontab." if count else "Your crontab holds no line of ours.")
+        return 0
     place = here(spec)
-    program = Path(sys.argv[0]).absolute()
-    if not (program.is_file() and os.access(program, os.X_OK)):
-        raise UsageError(f"cannot tell where babysit is installed ({program})", next=("command -v babysit",))
-    words = [f"{ORIGIN}=cron", f"BABYSIT_STATE={sh(str(place.folder))}", sh(str(program)), "patrol", "--once"]
-    if place.spec.path:
-        words += ["--spec", sh(place.spec.path)]
-    words += [">>", sh(str(place.folder / "patrol.log")), "2>&1"]
-    # In a crontab a bare % ends the command.
-    command = " ".join(words).replace("%", "\\%")
-    speak.line(f"{','.join(map(str, CRON_MINUTES))} * * * * {command}")
-    speak.note("next: crontab -e")
-    speak.note("Paste that line there; `babysit status` shows cron as armed once it has fired.")
+    speak.line(line := _cron_line(place))
+    if install:
+        if not yes and not speak.said_yes("Put this line into your crontab?"):
+            again = "babysit crontab --install --yes"
+            raise NeedsApproval(
+                "this line into your crontab: that needs a yes", where="crontab", next=(again,)
+            )
+        new = cron_line.install(line, cron_line.mark_of(place.folder))
+        speak.note("It is in your crontab now." if new else "It was in your crontab already.")
+        speak.note("`babysit status` shows cron as armed once it has fired.")
+    else:
+        speak.note("next: crontab -e")
+        speak.note("Paste that line there; `babysit status` shows cron as armed once it has fired.")
     if "SSH_AUTH_SOCK" in os.environ:
         speak.note("cron has no ssh agent: the box needs an IdentityFile without a passphrase.")
     for target in place.spec.targets.values():
         if target.url.startswith("env:"):
             speak.note(f"cron does not know {target.url}: give notify.{target.name} a file: reference.")
     return 0
+
+
+def _cron_line(place: "Here") -> str:
+    """The line whole. Raises UsageError where this program cannot be told."""
+    from babysit.acts.armed import CRON_MINUTES
+    from babysit.acts.cron_line import mark_of
+    from fleet.text.quote import sh
+
+    program = Path(sys.argv[0]).absolute()
+    if not (program.is_file() and os.access(program, os.X_OK)):
+        raise UsageError(f"cannot tell where babysit is installed ({program})", next=("command -v babysit",))
+    words = [sh(str(program)), "patrol", "--once"]
+    if place.spec.path:
+        words += ["--spec", sh(place.spec.path)]
+    words += [">>", sh(str(place.folder / "patrol.log")), "2>&1"]
+    # In a crontab a bare % ends the command.
+    command = mark_of(place.folder) + " ".join(words).replace("%", "\\%")
+    if "\n" in command:
+        raise UsageError("a folder with a line break in its name cannot stand in a crontab", where="crontab")
+    return f"{','.join(map(str, CRON_MINUTES))} * * * * {command}"

@@ -117,9 +117,13 @@ def armed_lines(done: Armed, patrols: Sequence[str]) -> Iterator[str]:
         yield f"  {'babysit patrol --every 30m':<32} from this terminal; dies with it"
         return
     yield ""
-    yield from report.lines((verdict,), verdict.facts_at or verdict.since)
+    shown = report.lines((verdict,), verdict.facts_at or verdict.since)
+    yield from shown
     if done.launched is None:
         yield f"{run.run_id} was so already: nothing was started."
+    for command in verdict.next:
+        if not any(command in line for line in shown):
+            yield f"next: {command}"
 
 
 def armed_document(done: Armed) -> dict[str, Any]:

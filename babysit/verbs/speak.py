@@ -12,6 +12,8 @@ from fleet.errors import BabysitError, SpecError
 from fleet.text.redact import redact
 from fleet.text.untrusted import render_untrusted
 
+_LEAST_COLUMNS = 20
+
 
 def line(text: str = "") -> None:
     """One line of result."""
@@ -19,9 +21,13 @@ def line(text: str = "") -> None:
 
 
 def prose(text: str, *, beside: bool = False) -> None:
-    """One sentence of result, or `beside` it, in lines of at most 80 columns; no word of it is cut."""
+    """One sentence of result, or `beside` it, in lines of at most 80 columns, fewer on a narrow terminal.
+
+    No word of it is cut. A secret is taken out while it still stands on one line.
+    """
+    columns = max(_LEAST_COLUMNS, min(80, width()))
     for wrapped in textwrap.wrap(
-        text, 80, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        redact(text), columns, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
     ):
         (note if beside else line)(wrapped)
 
@@ -29,6 +35,15 @@ def prose(text: str, *, beside: bool = False) -> None:
 def note(text: str) -> None:
     """One line beside the result: progress, warnings."""
     click.echo(redact(text), err=True)
+
+
+def trouble(text: str) -> None:
+    """A sentence of ours about what went wrong: wrapped for a terminal, one line for a log."""
+    shown = render_untrusted(text)
+    if sys.stderr is not None and sys.stderr.isatty():
+        prose(shown, beside=True)
+    else:
+        note(shown)
 
 
 def document(content: dict[str, Any]) -> None:
@@ -45,10 +60,12 @@ def error(caught: BabysitError, *, as_json: bool) -> int:
         document(error_document(caught))
         return caught.exit_code
     where = f"{caught.where}: " if caught.where and caught.where not in caught.what else ""
-    note(render_untrusted(f"babysit: {where}{caught.what}"))
+    trouble(f"babysit: {where}{caught.what}")
     for problem in caught.problems if isinstance(caught, SpecError) else ():
-        note(f"  {render_untrusted(problem)}")
-    for text in (*caught.hint.splitlines(), *caught.untrusted):
+        trouble(f"  {problem}")
+    for text in caught.hint.splitlines():
+        trouble(text)
+    for text in caught.untrusted:
         note(render_untrusted(text))
     for command in caught.next:
         note(f"next: {render_untrusted(command)}")
@@ -89,6 +106,11 @@ def takes_unicode() -> bool:
 def width() -> int:
     """The columns of the terminal that results go to; 80 where there is none."""
     return min(shutil.get_terminal_size((80, 24)).columns, 200)
+
+
+def said_yes(question: str) -> bool:
+    """Whether somebody at a terminal answered it with yes."""
+    return at_a_terminal() and click.confirm(question, err=True)
 
 
 def at_a_terminal() -> bool:

@@ -30,11 +30,9 @@ def stop(*, run: str, grace: int, require: bool, yes: bool, spec: str | None) ->
     place = here_anyway(spec)
     with place.ledger() as ledger:
         known = run_named(ledger, run)
-    if not yes:
-        if not speak.at_a_terminal():
-            says = f"stopping {known.run_id} on {known.box.name} needs a yes"
-            raise NeedsApproval(says, where=run, next=(f"babysit stop {run} --yes",))
-        click.confirm(f"Stop {known.run_id} on {known.box.name}?", abort=True, err=True)
+    if not yes and not speak.said_yes(f"Stop {known.run_id} on {known.box.name}?"):
+        says = f"stopping {known.run_id} on {known.box.name} needs a yes; nothing was stopped"
+        raise NeedsApproval(says, where=run, next=(f"babysit stop {run} --yes",))
     done = act.stop(place, known, grace_s=grace, require_checkpoint=require)
     if done.stopped is None:
         speak.prose(f"{run} was never started on {known.box.name}: there is nothing to stop.")

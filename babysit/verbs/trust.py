@@ -86,8 +86,9 @@ def _ask_moved(shown: "Offer", alike: "Likeness", *, yes: bool) -> None:
 
 
 def _ask_key(shown: "Offer") -> None:
-    """Return when a person typed the offered fingerprint. Raises NeedsApproval, UsageError."""
-    from fleet.errors import NeedsApproval, UsageError
+    """Return when a person typed the offered fingerprint. Raises NeedsApproval, HostKeyChanged."""
+    from babysit.acts.trust import not_it
+    from fleet.errors import NeedsApproval
     from fleet.text.quote import sh
 
     if not speak.at_a_terminal():
@@ -99,4 +100,4 @@ def _ask_key(shown: "Offer") -> None:
         )
     typed = click.prompt("Type the new fingerprint, as the provider's console shows it", err=True)
     if typed.strip() != shown.fingerprint:
-        raise UsageError("that is not the fingerprint the box offers; nothing was pinned", where=shown.box)
+        raise not_it(shown, typed.strip())

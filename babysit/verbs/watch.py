@@ -35,7 +35,11 @@ def watch(*, box: str, run: str, hours: float, supersede: bool, as_json: bool, s
                 speak.note(line)
 
     place = here_anyway(spec)
-    done = act.watch(place, box, run, for_s=hours * 3600, supersede=supersede, tell=tell)
+    try:
+        done = act.watch(place, box, run, for_s=hours * 3600, supersede=supersede, tell=tell)
+    except KeyboardInterrupt:
+        speak.note(f"babysit: no longer waiting for {run}; on {box} it goes on")
+        raise
     if as_json:
         verdicts = (done.verdict,) if done.verdict else ()
         content = report.document(verdicts, at=clock.now(), cursor=None, exit_code=done.exit_code)

@@ -120,9 +120,11 @@ class Ticks:
         )
         return tuple(Event(*values) for values in found)
 
-    def verdicts(self) -> dict[str, Verdict]:
-        """The newest verdict of each run, by run id; a run that no tick has judged is not in it."""
-        found = self._store.rows("SELECT run_id, content FROM verdict")
+    def verdicts(self, run_id: str | None = None) -> dict[str, Verdict]:
+        """The newest verdict of one run or of each, by run id; a run that no tick has judged is not in it."""
+        found = self._store.rows(
+            "SELECT run_id, content FROM verdict WHERE ?1 IS NULL OR run_id = ?1", run_id
+        )
         return {run_id: self._store.decode(content, Verdict) for run_id, content in found}
 
     def histories(self) -> dict[str, bytes]:

@@ -20,6 +20,7 @@ _NEXT = {
     "grant": "babysit resume {run}",
     "steer": "babysit ipc {box} list",
 }
+_CTL_WORDS = 5  # ctl QUEUE PATH on BOX, at the least
 
 
 def answer(intent: Intent, facts: RunFacts, now: float) -> str | None:
@@ -114,4 +115,7 @@ def says(intent: Intent, run: str, now: float) -> str:
 
 def command(intent: Intent, run: str, box: str) -> str:
     """What to type next."""
+    words = intent.text.split()
+    if words[:1] == ["ctl"] and len(words) >= _CTL_WORDS:
+        return f"babysit ctl {sh(box)} {sh(words[1])} status"
     return _NEXT.get(intent.kind, "babysit resume {run}").format(run=sh(run), box=sh(box))

@@ -40,6 +40,7 @@ class Answers:
         self._valid = kept is not None and self._reads is not None and kept.mark == self._reads.mark
         self._told: Told = kept.told if kept and self._valid else {}
         self._was = {box: dict(answers) for box, answers in self._told.items()}
+        self._forgotten: set[str] = set()
 
     def ask(self, where: str, host: str, words: tuple[str, ...]) -> Options:
         """What ssh says of `host`, or said while everything was as it is now. Raises UsageError."""
@@ -51,12 +52,14 @@ class Answers:
         return answer
 
     def forget(self, where: str) -> None:
-        """Ask about this box the next time, whatever is known."""
+        """Ask about this box once more, and at the next look too, whatever is known."""
         self._told.pop(where, None)
+        self._forgotten.add(where)
 
     def keep(self) -> None:
         """Write down what was learnt, where it will hold; a disk that takes nothing costs time, no more."""
-        told = {box: dict(answers) for box, answers in list(self._told.items())[-_MOST_BOXES:] if answers}
+        lasting = [(box, dict(told)) for box, told in list(self._told.items()) if box not in self._forgotten]
+        told = {box: answers for box, answers in lasting[-_MOST_BOXES:] if answers}
         known = self._reads
         if known is None or told == self._was or reads() != known:  # it changed while we asked
             return

@@ -54,7 +54,12 @@ def _lines(verdict: Verdict, event_id: str, now: float, kind: str) -> Iterator[s
         yield f"facts: {ago(now - verdict.facts_at)} ({_iso(verdict.facts_at)})"
     yield _line(f"event: {event_id}")
     if verdict.last_line is not None:
-        yield "log (untrusted): " + _CALLS_OR_LINKS.sub(r"\g<0> ", _line(verdict.last_line))
+        yield f"log (untrusted): {defused(verdict.last_line)}"
+
+
+def defused(text: str, max_chars: int = _MAX_LINE_CHARS) -> str:
+    """The box's text on one harmless line that calls nobody and links to nothing where notices are read."""
+    return _CALLS_OR_LINKS.sub(r"\g<0> ", _line(text, max_chars))
 
 
 def _shown(verdict: Verdict) -> str:

@@ -4,9 +4,11 @@ A child, because a receiver that drips keeps the library's threads alive after i
 only a process can be ended.
 """
 
+import ipaddress
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +31,9 @@ _TAKES_KEYS = frozenset({"json", "jsons", "form", "forms", "xml", "xmls"})
 _BUSY, _GONE = frozenset({429, 503}), frozenset({404, 410})
 MAX_WAIT_S = 3600.0
 _MAX_DIGITS = 9
+# Link-local, and where clouds answer to every process of a machine with its keys.
+# Source: RFC 3927, RFC 4291, and the clouds' own pages on their metadata services.
+_NO_RECEIVERS = tuple(map(ipaddress.ip_network, ("169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128")))
 _GRACE_S = 5.0  # the courier kills first; this ends us when the courier itself is gone
 
 
@@ -58,7 +63,7 @@ def send(parcel: Parcel) -> Receipt:
         return Receipt(ok=True, status="fits", says="a service takes it")
     log.handlers = [heard]
     log.setLevel(logging.WARNING)
-    with _answers() as answers:
+    with _answers() as answers, _no_metadata() as kept_from:
         result = sender.notify(
             body=parcel.body,
             title=parcel.title,
@@ -67,6 +72,8 @@ def send(parcel: Parcel) -> Receipt:
         )
     if result:
         return Receipt(ok=True, status="sent", says="sent")
+    if kept_from:
+        return Receipt(ok=False, status="failed", says="its address is link-local: clouds keep keys there")
     says = render_untrusted(redact(" ".join(heard.lines) or "the service said no"), _MAX_SAYS_CHARS)
     return _failed(says, *(answers[-1] if answers else (0, None)))
 
@@ -115,6 +122,36 @@ def _answers() -> Iterator[list[tuple[int, str | None]]]:
         yield seen
     finally:
         requests.Session.send = as_it_is  # type: ignore[method-assign]  # as above
+
+
+@contextmanager
+def _no_metadata() -> Iterator[list[str]]:
+    """Addresses in the block that no notice goes to, whatever name or way of writing leads there.
+
+    Asked where a name becomes the address that is then connected to; a proxy looks up its receivers itself.
+    """
+    refused: list[str] = []
+    as_it_is = socket.getaddrinfo
+
+    def look_up(*asked: Any, **options: Any) -> Any:
+        found = as_it_is(*asked, **options)
+        bad = [str(one[4][0]) for one in found if _is_metadata(str(one[4][0]))]
+        if bad:
+            refused.extend(bad)
+            raise socket.gaierror(socket.EAI_FAIL, "link-local")
+        return found
+
+    socket.getaddrinfo = look_up
+    try:
+        yield refused
+    finally:
+        socket.getaddrinfo = as_it_is
+
+
+def _is_metadata(address: str) -> bool:
+    at = ipaddress.ip_address(address.partition("%")[0])
+    at = getattr(at, "ipv4_mapped", None) or at
+    return any(at.version == net.version and at in net for net in _NO_RECEIVERS)
 
 
 def with_event(url: str, event: str) -> str:

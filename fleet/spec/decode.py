@@ -127,12 +127,13 @@ def _within(shape: type[msgspec.Struct], path: str, values: dict[str, Any]) -> I
         yield f"{path}.host: {values['host']!r} is no host name (no spaces, no leading dash)"
     if shape is Stage and not str(values.get("command", "x")).strip():
         yield f"{path}.command: is empty"
-    for key in ("cwd", "state_dir", "lock_dir", "ipc_link", "command", "checkpoint"):
+    for key in ("cwd", "state_dir", "lock_dir", "ipc_link", "loops", "command", "checkpoint"):
         value = str(values.get(key, ""))
         if "\0" in value or (key not in ("command", "checkpoint") and "\n" in value):
             yield f"{path}.{key}: holds a character that no path or command can hold"
-    if not str(values.get("ipc_link", "/")).startswith(("/", "~/")):
-        yield f"{path}.ipc_link: must be an absolute folder of the box, or begin with ~/"
+    for key in ("ipc_link", "loops"):
+        if not str(values.get(key, "/")).startswith(("/", "~/")):
+            yield f"{path}.{key}: must be an absolute folder of the box, or begin with ~/"
     kind, _, file = str(values.get("url", "")).partition(":")
     if kind == "file" and not file.startswith(("/", "~/")):
         yield f"{path}.url: the file's path must be absolute or begin with ~/ (a tick may run in any folder)"

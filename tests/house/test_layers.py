@@ -44,7 +44,7 @@ def test_the_wheel_packs_every_folder_and_the_templates():
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_module_goes_round_the_one_place(path):  # S3 S17 S29
+def test_no_module_goes_round_the_one_place(path):  # S3 S17 S29 S35
     tree = ast.parse(path.read_text())
     imports = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imports |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
@@ -60,7 +60,8 @@ def test_no_module_goes_round_the_one_place(path):  # S3 S17 S29
     }
     assert not names & {"AutoAddPolicy", "WarningPolicy"}
     assert not called & {"eval", "exec", "compile", "__import__"}
-    assert not imports & {"pickle", "shelve", "marshal", "yaml"}
+    assert not imports & {"pickle", "shelve", "marshal", "yaml", "tarfile"}
+    assert "unpack_archive" not in names
     shell = [
         kw
         for node in ast.walk(tree)
@@ -78,7 +79,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "paramiko": ("fleet/link/",),
     "fabric": ("fleet/link/",),
     "invoke": ("fleet/link/",),
-    "socket": ("fleet/link/",),
+    "socket": ("fleet/link/", "fleet/notices/send.py"),  # the other opens none: it refuses addresses
     "apprise": ("fleet/notices/",),
     "apscheduler": ("babysit/acts/every.py",),
     # A box is reached through fleet/link/open.py; only who confirms a key asks for one without logging in.

@@ -42,6 +42,21 @@ def test_help_imports_no_act_and_no_database():
     assert "babysit.acts." not in done.stderr and "sqlite3" not in done.stderr
 
 
+def test_status_of_a_quiet_fleet_reads_no_log_and_judges_nothing(tmp_path):
+    env = {**os.environ, "HOME": str(tmp_path), "BABYSIT_STATE": str(tmp_path / "state")}
+    for words in (["status"], ["status", "--json"]):
+        done = subprocess.run(
+            [sys.executable, "-X", "importtime", BABYSIT, *words],
+            env=env,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert "patrol.report" in done.stderr
+        assert not {"patrol.progress", "patrol.case"} & set(re.findall(r"patrol\.\w+", done.stderr))
+
+
 COMPLETING = {"_BABYSIT_COMPLETE": "bash_complete", "COMP_WORDS": "babysit logs ", "COMP_CWORD": "2"}
 
 

@@ -246,7 +246,7 @@ def small_disk(tmp_path):
         subprocess.run(["umount", "-l", folder], check=True)
 
 
-def test_a_disk_that_fills_up_is_told_and_resumed_when_there_is_room(make_run, small_disk):  # R60
+def test_a_disk_that_fills_up_is_told_and_resumed_when_there_is_room(make_run, small_disk):  # R60 R75
     run = make_run(
         prepare="work prep; over",
         train="work train; over; [ -e $W/room ] || cat /dev/zero >$R/filler 2>/dev/null || true",
@@ -270,7 +270,7 @@ def test_a_disk_that_fills_up_is_told_and_resumed_when_there_is_room(make_run, s
     assert run.launches() == ["prep", "train", "train", "eval"]
 
 
-def test_a_disk_without_inodes_is_told(make_run, small_disk):
+def test_a_disk_without_inodes_is_told(make_run, small_disk):  # R75
     run = make_run(
         prepare="work prep; over; i=0; while : >$R/markers/filler.$i; do i=$((i + 1)); done 2>/dev/null || true",
         train="work train",

@@ -33,7 +33,7 @@ def own_tmux(tmp_path, monkeypatch):
 @TMUX
 def test_under_tmux_the_job_lives_on_and_keeps_the_environment_of_its_own_start(
     make_run, own_tmux
-):  # R69 S20
+):  # R69 S20 R66
     first = make_run(train="echo hello $COLOUR; locale 2>/dev/null | grep LC_ALL; work train; gate; over")
     second = make_run(train="echo hello $COLOUR; work train; gate; over")
     secret = "a b'c\"$d"
@@ -67,7 +67,9 @@ def test_under_tmux_the_job_lives_on_and_keeps_the_environment_of_its_own_start(
     ("missing", "detach"),
     [((), "setsid"), (("setsid",), "python"), (("setsid", "python3", "python"), "nohup")],
 )
-def test_without_tmux_the_next_best_way_out_of_the_session_is_taken(make_run, tmp_path, missing, detach):
+def test_without_tmux_the_next_best_way_out_of_the_session_is_taken(
+    make_run, tmp_path, missing, detach
+):  # R66
     path = tools(tmp_path / "bin", but=("tmux", *missing))
     run = make_run(train=f"echo hello; trap 'over; exit 9' INT; {LONG}")
     said = run.launch(detach="tmux", path=path)

@@ -31,7 +31,7 @@ def test_what_no_witness_can_see(make_run):
     run.up(2)
     run.trainer()
     assert alive(worker)
-    assert run.collisions() == ["train"]
+    wait_until(lambda: run.collisions() == ["train"], 10, "the second launch met the worker of the first")
     second.kill()
 
 

@@ -106,6 +106,7 @@ def test_who_only_looks_changes_nothing_of_a_run_and_leaves_no_line(night):  # S
         "gc": ["gpu1"],
         "attach": ["gpu1", job.run],
         "check": [],
+        "crontab": [],
         "doctor": ["gpu1"],
     }
     assert set(looks) == {

@@ -6,6 +6,7 @@ import os
 import pty
 import signal
 import sqlite3
+from itertools import takewhile
 
 import pytest
 from laptop import BABYSIT
@@ -27,7 +28,7 @@ def _disarmed(laptop, job, *words):
 def _shown(laptop, *words):
     """Run name -> its line of the status table."""
     lines = laptop.run("status", *words).stdout.splitlines()[1:]
-    return {line.split()[0]: line for line in lines if line.strip()}
+    return {line.split()[0]: line for line in takewhile(str.strip, lines)}
 
 
 def _incidents(laptop):
@@ -76,7 +77,7 @@ def test_a_live_run_is_not_disarmed_without_a_yes(night):
         done = laptop.run("disarm", *words)
         assert done.returncode == 2 and "--finished" in done.stderr, done.said
     assert laptop.run("disarm", "nobody", "--yes").returncode == 3
-    for answer, code, listed in (("n\n", 130, True), ("y\n", 0, False)):
+    for answer, code, listed in (("n\n", 5, True), ("\x04", 130, True), ("y\n", 0, False)):
         assert _at_a_terminal(laptop, answer, "disarm", job.run) == code
         assert (job.run in _shown(laptop)) is listed
 

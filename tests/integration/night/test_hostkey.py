@@ -136,7 +136,8 @@ def _at_a_terminal(laptop, *words, types):
 def test_trust_at_a_terminal_pins_what_was_typed_and_nothing_else(tmp_path, shared):  # R25 S1
     laptop = _stranger(tmp_path, shared)
     code, screen = _at_a_terminal(laptop, "trust", "gpu1", types="yes")
-    assert code == 2 and "nothing was pinned" in screen, screen
+    assert code == 4 and "not yes; nothing was pinned" in " ".join(screen.split()), screen
+    assert "next: babysit trust gpu1" in screen
     assert laptop.run("arm", "gpu1", "key", "--", "true").returncode == 4
     code, screen = _at_a_terminal(laptop, "trust", "gpu1", types=shared.fingerprint)
     assert code == 0, screen

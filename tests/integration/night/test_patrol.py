@@ -99,6 +99,19 @@ def test_a_reboot_is_told_from_a_crash(laptop, job):  # R34 R83
     assert found["next"] == ["babysit resume train --yes"]
 
 
+def test_a_container_that_was_started_anew_is_told_from_a_crash(laptop, job):  # R53 R83
+    laptop.run("arm", "gpu1", "train", "--", job.waiting())
+    job.up()
+    assert laptop.patrol()["runs"][0]["health"] == "running"
+    boot = job.box.boot_id
+    job.box.restart()
+    assert job.box.boot_id == boot
+    found = laptop.patrol()["runs"][0]
+    assert (found["health"], found["row"]) == ("interrupted", "R-INTERRUPT-1")
+    assert found["next"] == ["babysit resume train --yes"]
+    assert "its container was started anew" in " ".join(laptop.run("patrol", "--once").stdout.split())
+
+
 def test_a_box_that_is_away_says_nothing_about_the_job(laptop, job):  # R12 R14 R82
     laptop.run("arm", "gpu1", "train", "--", job.waiting())
     job.up()

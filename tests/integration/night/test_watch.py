@@ -143,7 +143,7 @@ def test_a_second_watch_exits_75_and_names_the_first(night):  # R109 R95
     first = _watched(laptop, job)
     second = laptop.run("watch", "gpu1", job.run)
     assert second.returncode == 75 and str(first.pid) in second.stderr, second.said
-    assert "--supersede" in second.stderr
+    assert f"next: babysit watch gpu1 {job.run} --supersede\n" in second.stderr, second.said
     job.release()
     assert _over(first)[0] == 0
 
@@ -191,23 +191,32 @@ def _cut_every_link(job):
 
 
 @pytest.mark.timeout(60)
-def test_a_watch_that_is_terminated_exits_143_and_leaves_no_waiter_behind(night):  # R97
+@pytest.mark.parametrize(
+    ("number", "code", "says"),
+    [(signal.SIGTERM, 143, ""), (signal.SIGINT, 130, "no longer waiting for {run}; on gpu1 it goes on")],
+)
+def test_a_watch_that_is_terminated_exits_with_its_code_and_leaves_no_waiter_behind(  # R97
+    night, number, code, says
+):
     laptop, job = night
     child = _watched(laptop, job)
     assert _armed(laptop) == [child.pid]
-    child.terminate()
-    assert _over(child)[0] == 143
+    child.send_signal(number)
+    left, said = _over(child)
+    assert left == code and says.format(run=job.run) in said, said
     assert _armed(laptop) == []
     assert "Believed" not in laptop.run("resume", job.run).stdout
 
 
 @pytest.mark.timeout(60)
-def test_a_watch_that_was_killed_is_named_as_gone_by_resume_and_blocks_no_other(night):  # R113 R94
+def test_a_watch_that_was_killed_is_named_as_gone_by_resume_and_blocks_no_other(night):  # R113 R94 R31 R108
     laptop, job = night
     child = _watched(laptop, job)
     child.kill()
     child.communicate()
     assert _armed(laptop) == []
+    apart = laptop.run("status").stdout
+    assert "finishes by itself on its box" in apart and "Watching from here: nothing" in apart
     said = laptop.run("resume", job.run).stdout
     wrong = said.partition("Believed, and wrong")[2].partition("Nothing is watching")[0]
     assert str(child.pid) in wrong and "gone" in wrong, said

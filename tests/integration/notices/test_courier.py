@@ -70,7 +70,7 @@ def _later():
     return clock.now() + LATER_S
 
 
-def test_a_notice_is_sent_once_with_its_event_id(folder, target):  # P3 P4
+def test_a_notice_is_sent_once_with_its_event_id(folder, target):  # P3 P4 S14
     with receiver() as hook:
         _commit(folder, an_event(), targets=(target(hook.url()),))
         assert deliver_due(folder, limit_s=10) == Delivered(sent=1)

@@ -85,6 +85,20 @@ def test_what_the_sender_says_holds_no_secret(url):  # S11 S12
     assert _found(done.stdout + done.stderr) == []
 
 
+# Two more ways of writing 169.254.169.254 that a resolver takes, and what an address of IPv6 can hide.
+@pytest.mark.parametrize(
+    "host", ["169.254.169.254", "2852039166", "0xa9fea9fe", "[::ffff:a9fe:a9fe]", "[fe80::1]"]
+)
+def test_no_notice_goes_where_a_cloud_keeps_its_keys(host):  # S15
+    parcel = Parcel(f"json://{host}:9/latest/meta-data", "title", "body", "failure", "ev-1", 10)
+    words = [sys.executable, "-I", "-m", "fleet.notices.send"]
+    done = subprocess.run(
+        words, check=False, input=msgspec.json.encode(parcel), capture_output=True, timeout=30
+    )
+    receipt = msgspec.json.decode(done.stdout, type=Receipt)
+    assert not receipt.ok and "link-local" in receipt.says
+
+
 def test_a_message_that_repeats_the_secret_is_masked_on_its_way(tmp_path, monkeypatch):  # S10
     with receiver() as hook:
         reference = _reference("env", tmp_path, monkeypatch, _url(hook.port))

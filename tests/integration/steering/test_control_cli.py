@@ -176,7 +176,9 @@ def test_a_program_that_dies_while_we_wait_is_told_at_once(asked, tool, tmp_path
     with listening(tool, tmp_path):
         acks = tmp_path / "queue/acks.jsonl"
         wait_until(
-            lambda: b"the program ended" in acks.read_bytes(), 20, "the command acknowledged as failed"
+            lambda: acks.exists() and b"the program ended" in acks.read_bytes(),
+            20,
+            "the command acknowledged as failed",
         )
     assert counted(tmp_path) == []
 

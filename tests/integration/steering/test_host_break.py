@@ -16,12 +16,19 @@ for step in ipc_range(1_000_000, label="training"):
 """
 
 
-def armed(desk, gpu, name, *words):
+LAUNCHER = """
+import subprocess, sys
+sys.exit(1 if subprocess.call([sys.executable, "breakable.py"]) else 0)
+"""
+
+
+def armed(desk, gpu, name, *words, script="breakable.py"):
     """A run of one stage that runs the script, in the home folder of the box."""
-    path = gpu.home / "breakable.py"
-    path.write_text(SCRIPT)
-    path.chmod(0o644)
-    done = desk.run("arm", "gpu1", name, "--", " ".join(["python3", "breakable.py", *words]))
+    for file, text in (("breakable.py", SCRIPT), ("launcher.py", LAUNCHER)):
+        path = gpu.home / file
+        path.write_text(text)
+        path.chmod(0o644)
+    done = desk.run("arm", "gpu1", name, "--", " ".join(["python3", script, *words]))
     assert "attempt 1" in done.said, done.said
 
 
@@ -36,7 +43,7 @@ def test_what_its_owner_broke_off_is_stopped_and_the_command_stands_in_its_story
     assert desk.run("ipc", "gpu1", "set", "lr=0.5", "--run", "train").returncode == 0
     # The page is written anew at the next look, though nothing of the run has changed.
     assert verdict(desk, "train")["health"] in ("running", "starting")
-    assert ", command: ipc set lr=0.5 on gpu1: training" in desk.run("handbook", "train").stdout
+    assert ", command: ipc set lr=0.5 on gpu1: `box| training" in desk.run("handbook", "train").stdout
     done = desk.run("ipc", "gpu1", "break", "--run", "train", "--yes")
     assert done.returncode == 0, done.said
     wait_until(lambda: verdict(desk, "train")["health"] == "stopped", 60, "the end of the run")
@@ -71,3 +78,39 @@ def test_the_same_status_without_a_loop_that_was_broken_off_is_a_failure(gpu, de
     wait_until(lambda: verdict(desk, "plain")["health"] == "failed", 60, "the end of the run")
     found = verdict(desk, "plain")
     assert (found["row"], found["severity"], found["broken_off"]) == ("R-FAIL-1", "page", None)
+
+
+def test_a_break_under_a_launcher_that_ends_with_1_is_a_stop_with_its_snapshot(gpu, desk):  # R34
+    armed(desk, gpu, "launched", script="launcher.py")
+    wait_until(lambda: verdict(desk, "launched")["loops"], 60, "a loop with a state")
+    done = desk.run("ipc", "gpu1", "break", "--run", "launched", "--yes")
+    assert done.returncode == 0, done.said
+    wait_until(lambda: verdict(desk, "launched")["health"] == "stopped", 60, "the end of the run")
+    found = verdict(desk, "launched")
+    assert (found["row"], found["severity"]) == ("R-BREAK-1", "note"), found
+    assert found["next"][0] == "babysit resume launched --yes"
+    said = " ".join(desk.run("patrol", "--once", "--now").stdout.split())
+    assert "of stage launched, whose launcher made 1 of 88" in said, said
+    assert "/loopmonitor_break_" in found["broken_off"]["untrusted_saved"]
+
+
+def test_loops_in_a_folder_of_their_boxs_own_are_asked_watched_and_judged_there(gpu, desk):  # R34
+    desk.spec("""
+        [box.gpu1]
+        host = "gpu1"
+        loops = "~/my $(touch canary) 'loops/.ipc"
+    """)
+    armed(desk, gpu, "moved")
+    wait_until(lambda: verdict(desk, "moved")["loops"], 60, "a loop with a state")
+    place = gpu.home / "my $(touch canary) 'loops/.ipc"
+    assert len(list(place.glob("onbox/[0-9]*.json"))) == 1
+    assert desk.run("ipc", "gpu1", "peek").returncode == 0
+    listed = gpu.run(".local/share/babysit/ipc list")
+    assert listed.returncode == 0 and "training" in listed.stdout, listed
+    # From the ledger alone: nobody's file says where the loops are any more.
+    desk.spec("")
+    assert verdict(desk, "moved")["loops"]
+    assert desk.run("ipc", "gpu1", "break", "--run", "moved", "--yes").returncode == 0
+    wait_until(lambda: verdict(desk, "moved")["health"] == "stopped", 60, "the end of the run")
+    assert verdict(desk, "moved")["row"] == "R-BREAK-1"
+    assert not list(gpu.home.rglob("canary"))

@@ -225,3 +225,59 @@ def test_garbage_in_the_answer_fifo_is_not_the_answer(loop, ipc):
         asking.wait()
     (said,) = json.loads(out)["answers"]
     assert said["exit_code"] == 0 and said["reply"]["value"] == "1"
+
+
+def test_a_loop_that_lets_nobody_in_refuses_and_says_why(program, ipc):
+    """No FIFO of its own is there: not that there is no such loop."""
+    chained = "import faulthandler, signal\nfaulthandler.register(signal.SIGUSR1, chain=True)\n"
+    one = program(chained + SLOW)
+    wait_until(lambda: (one.card() or {}).get("loops") or one.process.poll() is not None, 30, "a card")
+    for verb in ("peek", "break"):
+        (said,) = ipc.json(verb, one.pid, "--wait", 5)["answers"]
+        assert said["exit_code"] == 22 and "SIGUSR1 would end the program" in said["says"], said
+    assert one.process.poll() is None
+
+
+def end_record(folder, n, how, **more):
+    place = folder / "onbox/ended"
+    place.mkdir(parents=True, mode=0o700, exist_ok=True)
+    for each in (place.parent, folder):
+        each.chmod(0o700)
+    said = {
+        "label": f"loop {n}",
+        "n": n,
+        "ended": how,
+        "exit_code": None,
+        "ended_at": float(n),
+        "tag": "run-1/01-train",
+        **more,
+    }
+    (place / f"4194998-5-{n}.json").write_text(json.dumps(said))
+    os.utime(place / f"4194998-5-{n}.json", (100 - n, 100 - n))  # copied about: the record's own word counts
+
+
+def test_of_a_process_that_is_over_the_newest_loop_tells_and_none_for_one_that_was_killed(ipc):
+    end_record(ipc.folder, 1, "finished")
+    end_record(ipc.folder, 2, "exception", exit_code=1)
+    (over,) = ipc.json("tail", 4194998)["answers"]
+    assert (over["n"], over["label"], over["exit_code"]) == (2, "loop 2", 23), over
+    assert ipc.json("tail", "4194998/1")["exit_code"] == 0
+    assert ipc.json("tail", 4194998, "--tag", "run-1")["exit_code"] == 23
+    assert ipc.json("tail", 4194998, "--tag", "run-2")["exit_code"] == 3
+    end_record(ipc.folder, 3, "finished")
+    assert ipc.json("tail", 4194998)["exit_code"] == 0
+    card = {
+        "format": 1, "pid": 4194998, "start_ticks": 5, "boot_id": "b", "host": os.uname().nodename, "cwd": "/", "script": "s",
+        "started_at": 1.0, "tag": None, "group": None, "rank": None, "world": None, "why": None,
+        "loops": [{"n": 4, "label": "killed", "total": None, "started_at": 4.0}],
+    }  # fmt: skip
+    (ipc.folder / "onbox/4194998.json").write_text(json.dumps(card))
+    said = ipc.json("tail", 4194998)
+    assert said["exit_code"] == 3 and "no such process" in said["error"]["what"], said
+
+
+def test_break_tells_the_status_that_the_program_asked_for(program, ipc):
+    one = program(SLOW.replace("label=", "break_code=7, label=")).begun()
+    (said,) = ipc.json("break", one.pid)["answers"]
+    assert said["says"].endswith("the program ends with 7") and said["reply"]["exit_code"] == 7, said
+    assert one.end() == 7

@@ -14,7 +14,7 @@ from fleet.ledger.paths import state_folder
 READS = [verb for verb, capability in CAPABILITIES.items() if capability.does == "reads"]
 ENDS = [verb for verb, capability in CAPABILITIES.items() if capability.does == "ends"]
 MUTATING = [verb for verb, capability in CAPABILITIES.items() if capability.does in ("acts", "ends")]
-NAMELESS = {"check"}  # mends this machine's own ledger: there is no run or box to name
+NAMELESS = {"check", "crontab"}  # about this machine's own ledger and crontab: there is no run or box to name
 
 
 def command(verb):

@@ -234,7 +234,7 @@ def test_each_of_arms_own_rules_about_a_box_has_its_line():
     assert about <= {check.name for check in box_rules.CHECKS}
     assert {remark.about for remark in REMARKS} - {""} <= set(box_rules.REMEDIES)
     # Only what speaks of stages and folders of one run belongs to none.
-    assert sum(not row.about for row in REFUSALS) == 2 and sum(not row.about for row in REMARKS) == 2
+    assert sum(not row.about for row in REFUSALS) == 3 and sum(not row.about for row in REMARKS) == 2
 
 
 def test_every_check_has_a_name_of_its_own_in_its_group():
@@ -424,6 +424,7 @@ def test_text_that_is_no_unicode_cannot_be_toml():
 def test_the_drafted_file_holds_exactly_what_was_said(box, run, command, user, port):  # S16 S18
     wished = init.wish(box=box, host=None, user=user, port=port, run=run, command=(command,))
     text, spec = init.draft(wished, init.target())
+    assert all(len(line) <= 80 for line in text.splitlines() if line.startswith("#")), text
     assert spec.boxes == {box: BoxSpec(name=box, host=box, user=user, port=port)}
     assert spec.runs[run].stages[0].command == command and spec.runs[run].box == box
     assert all(char.isprintable() or char == "\n" for char in text)

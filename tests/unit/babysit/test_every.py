@@ -6,8 +6,10 @@ import pytest
 from ledger_samples import NOON
 
 from babysit.acts import armed
+from babysit.acts.armed import legs
 from babysit.acts.every import seconds_of
 from babysit.acts.tick_child import gaps_told
+from babysit.verbs import cli
 from fleet.errors import UsageError
 from fleet.ledger.ledger import Ledger
 from sentinels import lease
@@ -59,7 +61,9 @@ def test_a_patroller_that_lives_but_is_long_overdue_is_not_armed(tmp_path):  # R
 @pytest.mark.parametrize(
     ("every_s", "word"), [(1800, "30m"), (7200, "2h"), (90, "90s"), (5400, "90m"), (3.0, "3s")]
 )
-def test_a_patroller_that_died_is_told_with_the_command_that_starts_it_again(every_s, word, tmp_path):  # R113
+def test_a_patroller_that_died_is_told_with_the_command_that_starts_it_again(
+    every_s, word, tmp_path
+):  # R113 R108
     with Ledger.open(tmp_path / "state", write=True) as ledger:
         ledger.patrollers.register(
             "4127 1 another-boot", every_s=every_s, at=NOON - 7200, next_at=NOON - 3600
@@ -83,3 +87,24 @@ def test_a_patroller_that_was_dropped_is_gone(tmp_path):
         ledger.patrollers.drop(mine)
         ledger.patrollers.drop(mine)
         assert ledger.patrollers.all() == ()
+
+
+def test_what_the_box_guarantees_and_what_only_reports_are_told_apart_with_their_ends():  # R31 R92
+    sure, nobody = legs(())
+    assert sure.startswith("Each run finishes by itself on its box") and "nothing (babysit crontab)" in nobody
+    one, many = (
+        legs(("every 30 min (pid 12), next 10:00",))[1],
+        legs(("cron 10:03, last fired now", "watch of a, pid 7")),
+    )
+    assert one == "Watching from here: every 30 min (pid 12), next 10:00; ends with its terminal."
+    assert (
+        "last fired now; not while this machine is off · watch of a, pid 7; ends with its terminal."
+        in many[1]
+    )
+    assert many[0] == sure
+    for words, says in (
+        ("patrol", "It dies with its terminal; cron does not"),
+        ("watch", "dies with this terminal"),
+    ):
+        command = cli.get_command(None, words)
+        assert says in " ".join((command.help or "").split())

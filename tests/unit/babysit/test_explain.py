@@ -65,7 +65,7 @@ def test_the_verb_prints_one_document_and_lines_within_80_columns(capsys):
     assert cli.main(["explain", "R-STALL-2", "--json"], standalone_mode=False) == 0
     document = json.loads(capsys.readouterr().out)
     (told,) = document["meanings"]
-    assert document["schema"] == "babysit.explain/1"
+    assert document["schema"] == "babysit.explain/1" and document["exit_code"] == 0
     assert (told["id"], told["health"], told["exit_code"]) == ("R-STALL-2", "stalled", 10)
     for word in ([], ["R-STALL-2"], ["page"], ["75"]):
         assert cli.main(["explain", *word], standalone_mode=False) == 0

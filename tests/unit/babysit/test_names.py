@@ -83,7 +83,9 @@ def test_a_run_that_was_never_armed_names_what_was(ledger):
     ledger.runs.put(a_run())
     with pytest.raises(NotFound) as caught:
         run_named(ledger, "trian")
-    assert "train" in caught.value.next[0] and "armed: train" in caught.value.hint
+    # What stands in `next` is typed as it stands.
+    assert caught.value.next == ("babysit status",)
+    assert caught.value.hint == "armed: train (did you mean train?)"
 
 
 @pytest.mark.parametrize(
@@ -92,6 +94,7 @@ def test_a_run_that_was_never_armed_names_what_was(ledger):
         ("dev@198.51.100.4:2201", "dev", "198.51.100.4", 2201),
         ("gpu1", None, "gpu1", None),
         ("root@[2001:db8::1]:22", "root", "2001:db8::1", 22),
+        ("me@corp.example@gpu1", "me@corp.example", "gpu1", None),  # a login of a directory service
     ],
 )
 def test_an_address_is_read(at, user, host, port):
@@ -100,7 +103,7 @@ def test_an_address_is_read(at, user, host, port):
 
 
 @pytest.mark.parametrize(
-    "at", ["", "-oProxyCommand=x", "a b", "dev@", "h:99999", "h:0", "a@b@c", "$(id)", "h;id", "h:2 2"]
+    "at", ["", "-oProxyCommand=x", "a b", "dev@", "h:99999", "h:0", "a@b@", "$(id)", "h;id", "h:2 2"]
 )
 def test_what_is_no_address_is_refused(at):  # S21
     with pytest.raises(UsageError):

@@ -105,6 +105,11 @@ def test_what_is_open_is_said_with_its_age_and_the_next_command():
     assert command(AGAIN, "train", "gpu1") == "babysit resume train"
     assert command(STOP, "train", "gpu1") == "babysit stop train"
     assert command(STOP, "a b", "gpu1") == "babysit stop 'a b'"
+    for text, shows in (
+        ("ctl /tmp/q lr 0.5 on gpu1", "babysit ctl gpu1 /tmp/q status"),
+        ("ipc set lr=1 on gpu1", "babysit ipc gpu1 list"),
+    ):
+        assert command(msgspec.structs.replace(ARM, kind="steer", text=text), "x", "gpu1") == shows
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onbox.loop import console, looks, ranks, signals
+from onbox.loop import console, ends, looks, ranks, signals
 from onbox.loop.faults import Faults
 from onbox.loop.history import POINTS, Series, fitting, newest
 from onbox.loop.pace import Pace, gap
@@ -286,3 +286,23 @@ def test_importing_onbox_imports_no_loop():
     root = str(Path(console.__file__).parents[2])
     words = "import sys, onbox; assert 'onbox.loop' not in sys.modules; onbox.ipc_range; onbox.IPCStep"
     subprocess.run([sys.executable, "-c", words], env={"PYTHONPATH": root}, check=True)
+
+
+def test_ends_by_request_outlive_the_short_loops_of_other_programs(tmp_path):  # R152 R34
+    tmp_path.chmod(0o700)
+
+    def left(n, how, **state):
+        said = {"pid": 71, "start_ticks": 5, "n": n, "ended": how, "state": state}
+        ends.write(tmp_path, said, durably=False)
+        path = tmp_path / f"onbox/ended/71-5-{n}.json"
+        os.utime(path, (n, n))
+
+    for n in range(1, 21):
+        left(n, "broken")
+    left(21, "left", ended="broken")  # what a loop tracked is no word of ours
+    os.mkfifo(tmp_path / "onbox/ended/9-9-9.json")
+    os.utime(tmp_path / "onbox/ended/9-9-9.json", (22, 22))
+    for n in range(23, 100):
+        left(n, "finished")
+    kept = {int(path.stem.split("-")[2]) for path in (tmp_path / "onbox/ended").iterdir()}
+    assert kept == {*range(5, 21), *range(36, 100)}

@@ -64,6 +64,10 @@ MISTAKES = [
     ("[run.r]\ncwd = \"a\\nb\"\nstages = [{name='x', command='a'}]", "run.r.cwd: holds a character"),
     ("[run.r]\nartifacts = ['']\nstages = [{name='x', command='a'}]", "run.r.artifacts: an entry is empty"),
     ("[run.r]\nbox = '$(id)'\nstages = [{name='x', command='a'}]", "run.r.box: '$(id)' is no box name"),
+    ("[box.b]\nloops = 'data/.ipc'", "box.b.loops: must be an absolute folder of the box, or begin with ~/"),
+    ("[box.b]\nloops = ''", "box.b.loops: must be an absolute folder"),
+    ('[box.b]\nloops = "/a\\nb"', "box.b.loops: holds a character"),
+    ("[box.b]\nloops = 3", "box.b.loops: Expected `str | null`, got `int`"),
     ("[run.r]\ncheckpoint = ' '\nstages = [{name='x', command='a'}]", "run.r.checkpoint: is empty"),
     (
         "[run.r]\ncheckpoint = \"a\\u0000\"\nstages = [{name='x', command='a'}]",
