@@ -3,7 +3,9 @@
 import re
 from pathlib import PurePosixPath
 
+from fleet.text.quote import sh
 from fleet.text.say import duration
+from patrol import pace
 from patrol.case import Case
 
 _KINDS = {"loopmonitor": "loopmonitor", "R": "loopmonitor in R"}
@@ -28,6 +30,18 @@ class LoopWords:
         if first is None or first.state_age_s is None or first.paused:
             return ""
         return f"{kind_of(first.kind)}'s state is {duration(first.state_age_s)} old"
+
+    @property
+    def held(self) -> str:
+        """That somebody paused the loop: it takes no step until it is resumed."""
+        return "its loop is paused" if pace.held(self._case) else ""
+
+    @property
+    def let_go(self) -> str:
+        """The command that lets a paused loop go on."""
+        run = self._case.run
+        resume = f"babysit ipc {sh(run.box.name)} resume --run {sh(run.name)}"
+        return resume if pace.held(self._case) else ""
 
     @property
     def broken(self) -> str:

@@ -13,9 +13,16 @@ def step(progress: Progress) -> str:
     return f"{progress.unit} {progress.index}{total}{part}"
 
 
+def held(case: Case) -> bool:
+    """Whether its first loop is paused: it takes no step until somebody resumes it."""
+    return bool(case.loops) and case.loops[0].paused
+
+
 def eta_s(case: Case) -> float | None:
-    """Seconds to the last step, by its loop or the usual pace; None when unknown, or the run is silent."""
+    """Seconds to the last step, by its loop or the usual pace; None when unknown, or it is silent or held."""
     progress = case.history.progress
+    if held(case):
+        return None
     if progress.eta_s is not None and progress.last_step_at is not None and not case.silent:
         return max(0.0, progress.eta_s - (case.box_now - progress.last_step_at))
     if progress.total is None or progress.index is None or progress.usual_step_s is None or case.silent:

@@ -19,23 +19,26 @@ def status_table(
     runs: Sequence[Run],
     verdicts: Mapping[str, Verdict],
     recent: Mapping[str, tuple[int, ...]],
-    armed: Sequence[str],
+    armed: Mapping[str, Sequence[str]],
     now: float,
     *,
     width: int = 80,
 ) -> list[str]:
-    """What the last tick knew, a line a run below a heading; AGE is the age of the facts."""
+    """What the last tick knew, a line a run below a heading; AGE is the age of the facts.
+
+    `armed`: what watches each run, by its id.
+    """
     head = ("RUN", "BOX", "STATE", "AGE", "PROGRESS", "ETA", "GPU", "ARMED")
-    watch = ", ".join(armed) or _UNKNOWN
-    rows = [
-        head,
-        *(_cells(run, verdicts.get(run.run_id), recent.get(run.run_id, ()), watch, now) for run in runs),
-    ]
+    rows = [head]
+    for run in runs:
+        at = run.run_id
+        rows.append(_cells(run, verdicts.get(at), recent.get(at, ()), armed.get(at, ()), now))
     widths = [min(max(len(row[column]) for row in rows), NAME_COLUMN_MAX) for column in range(len(head))]
     return [
-        "  ".join(cut(cell, size).ljust(size) for cell, size in zip(row, widths, strict=True))[
-            :width
-        ].rstrip()
+        cut(
+            "  ".join(cut(cell, size).ljust(size) for cell, size in zip(row, widths, strict=True)).rstrip(),
+            width,
+        )
         for row in rows
     ]
 
@@ -61,10 +64,10 @@ class _Ring(Struct):
 
 
 def _cells(
-    run: Run, verdict: Verdict | None, recent: Sequence[int], watch: str, now: float
+    run: Run, verdict: Verdict | None, recent: Sequence[int], armed: Sequence[str], now: float
 ) -> tuple[str, str, str, str, str, str, str, str]:
     left = "disarmed" if run.disarmed_at is not None else "superseded" if run.superseded_by else ""
-    watch = _UNKNOWN if left else watch
+    watch = _UNKNOWN if left else ", ".join(armed) or _UNKNOWN
     if verdict is None:
         state = f"{left} unseen" if left else "not seen yet"
         return (run.name, run.box.name, state, _UNKNOWN, _UNKNOWN, _UNKNOWN, _UNKNOWN, watch)

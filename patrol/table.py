@@ -390,8 +390,8 @@ TABLE: tuple[Row, ...] = (
         Severity.PAGE,
         10,
         "The chain lives, but log, artifacts, markers and steps show nothing new for the stall time.",
-        ("no new {c.silent_what} for {c.silent}{c.usual}", "{c.step}", "{c.gpu}", "{c.still}"),
-        ("babysit logs {c.box} {c.run}", "babysit stop {c.run}"),
+        ("no new {c.silent_what} for {c.silent}{c.usual}", "{c.held}", "{c.step}", "{c.gpu}", "{c.still}"),
+        ("{c.let_go}", "babysit logs {c.box} {c.run}", "babysit stop {c.run}"),
     ),
     Row(
         "R-DISK-1",
@@ -432,6 +432,7 @@ TABLE: tuple[Row, ...] = (
         "The chain lives and something new was seen within the stall time.",
         (
             "{c.step}",
+            "{c.held}",
             "{c.values}",
             "{c.eta}",
             "{c.state_age}",
@@ -440,7 +441,7 @@ TABLE: tuple[Row, ...] = (
             "{c.lifetime}",
             "{c.stop_asked}",
         ),
-        ("babysit logs {c.box} {c.run}",),
+        ("{c.let_go}", "babysit logs {c.box} {c.run}"),
     ),
     Row(
         "R-STOP-3",

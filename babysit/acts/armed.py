@@ -13,6 +13,7 @@ CRON_MINUTES = (3, 33)
 _CRON_EVERY_S = 30 * 60
 _CRON_SEEN_S = 2 * _CRON_EVERY_S + 300
 _OVERDUE_S = 300  # a patroller that lives but did not fire for so long is stopped, or hangs
+_WATCH = "watch of "
 _CRON_FORGOTTEN_S = 7 * 86400  # a cron line that was taken out long ago is no news
 
 
@@ -22,12 +23,19 @@ def triggers(ledger: Ledger, now: float, *, besides: int | None = None) -> tuple
     `besides` is the pid of a waiter that is about to leave.
     """
     watches = (
-        f"watch of {waiter.run_id}, pid {pid}"
+        f"{_WATCH}{waiter.run_id}, pid {pid}"
         for waiter in ledger.waiters.all()
         if (pid := waiter.identity.partition(" ")[0]) != str(besides)
         if alive(waiter.identity) and waiter.deadline > now
     )
     return (*patrols(ledger, now), *watches)
+
+
+def of_run(fires: Sequence[str], run_id: str) -> tuple[str, ...]:
+    """Those of `fires` that watch this run: who waits for another one tells nothing of it."""
+    return tuple(
+        fire for fire in fires if not fire.startswith(_WATCH) or fire.startswith(f"{_WATCH}{run_id},")
+    )
 
 
 def legs(fires: Sequence[str]) -> tuple[str, str]:

@@ -165,7 +165,8 @@ def status(*, run: str | None, every: bool, as_json: bool) -> int:
         speak.document(content)
         return 0
     if runs:
-        for line in status_table(runs, verdicts, recent, fires, now):
+        watching = {each.run_id: armed.of_run(fires, each.run_id) for each in runs}
+        for line in status_table(runs, verdicts, recent, watching, now):
             speak.line(line)
         over = [each for each in runs if each.run_id in verdicts and verdicts[each.run_id].health in TERMINAL]
         if run is None and len(over) < len(runs):

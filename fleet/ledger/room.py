@@ -8,6 +8,7 @@ from pathlib import Path
 from fleet.errors import MachineShort
 from fleet.ledger.private import private_folder
 from fleet.text.quote import sh
+from fleet.text.say import size
 
 FILE_NAME = ".room"
 # An arming writes some hundred pages of 4 KiB into the ledger's log, its pages and its audit lines.
@@ -18,7 +19,7 @@ _FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO))
 def room_to_act(folder: Path) -> None:
     """Nothing comes back when `folder` takes LEAST_BYTES just now: tried, since no number knows a quota.
 
-    Raises MachineShort with the bytes that are free, LedgerError when the folder is none to be used.
+    Raises MachineShort with what is free, LedgerError when the folder is none to be used.
     """
     private_folder(folder)
     path = folder / FILE_NAME
@@ -41,7 +42,9 @@ def room_to_act(folder: Path) -> None:
 
 
 def _short(folder: Path, why: str) -> MachineShort:
-    says = f"{folder} takes nothing more ({why}): {_free(folder)} bytes free, {LEAST_BYTES} needed"
+    says, free = f"{folder} takes nothing more ({why})", _free(folder)
+    if free < LEAST_BYTES:  # a read-only disk may have plenty
+        says = f"{says}: {size(free)} free, {size(LEAST_BYTES)} needed"
     return MachineShort(says, where=str(folder), hint="nothing was done", next=(f"df -h {sh(str(folder))}",))
 
 

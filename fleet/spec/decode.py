@@ -19,6 +19,7 @@ from fleet.model.spec import (
     Stage,
     TargetSpec,
 )
+from fleet.text.say import plural
 
 SECTIONS: dict[str, type[msgspec.Struct]] = {"box": BoxSpec, "run": RunSpec, "notify": TargetSpec}
 NAME_RULE = "letters, digits, dot, dash, underscore; a letter or digit first; at most 64"
@@ -52,7 +53,9 @@ def decode(text: str, path: str) -> Spec:
                     found[section][name] = value
     problems += _across(found["run"])
     if problems:
-        raise SpecError(f"{path} has {len(problems)} mistake(s)", where=path, problems=tuple(problems))
+        raise SpecError(
+            f"{path} has {plural(len(problems), 'mistake')}", where=path, problems=tuple(problems)
+        )
     found_at = _SECTION_LINE.finditer(text)
     lines = {f"{m[1]}.{m[2].strip(_QUOTES)}": text.count("\n", 0, m.start()) + 1 for m in found_at}
     return Spec(path, found["box"], found["run"], found["notify"], lines)

@@ -27,7 +27,8 @@ _MINUTE_S, _HOUR_S = 60, 3600
 def name_of(part: Part) -> str:
     """`train (pid 44201)`; an inner loop with its number."""
     inner = f"/{part.n}" if part.n > 1 else ""
-    return f"{render_untrusted(part.label, _LABEL_CHARS)} (pid {part.pid}{inner})"
+    label = render_untrusted(part.label, _LABEL_CHARS)
+    return f"{label} (pid {part.pid}{inner})" if label else f"pid {part.pid}{inner}"
 
 
 def lines(verb: str, part: Part, took_s: float) -> list[str]:

@@ -42,8 +42,8 @@ def _act(folder: Path, said: argparse.Namespace, kwargs: Optional[Dict[str, Any]
             return 0
     replayed = 0 if (folder / "onbox").is_dir() else commands_in(folder)
     if replayed:
-        _say("a real runtimectl will replay %d commands at its next start;" % replayed, 0)
-        _say("--archive moves both files aside (when none is running: it cannot be seen)", 0)
+        _say("a real runtimectl will replay what lies here (%d) at its next start;" % replayed, 0)
+        _say("runtimectl --archive, on the box, moves it aside while no program runs", 0)
     if said.path == "status" and not said.args and kwargs is None:
         _show(status(folder, said.last), indent=2)
         return 0

@@ -153,7 +153,7 @@ def _pictured(options: argparse.Namespace, found: List[Answer]) -> Optional[str]
         write_durably(path, png_chart(history if isinstance(history, dict) else {}))
     except OSError as error:
         what = "the picture cannot be written: %s" % (error.strerror or error)
-        raise Trouble(answers.USAGE, "picture", "%s: %s" % (path, what), "another FILE") from None
+        raise Trouble(answers.USAGE, "picture", "%s: %s" % (path, what)) from None
     return str(path)
 
 

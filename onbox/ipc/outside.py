@@ -41,13 +41,13 @@ def peeked(folder: Path, asked: Chosen) -> Answer:
     if found is None and (asked.known.card is None or not held):
         return answer(asked, 0, "no state yet: it writes one when its first iteration has ended")
     if found is None:
-        what = "it is paused (state T) and has written no state of this loop; `ipc resume %d` lets it go on"
-        return answer(asked, answers.SILENT, what % pid)
+        what = "it is paused (state T) and has written no state of this loop; `resume` lets it go on"
+        return answer(asked, answers.SILENT, what)
     if not held:
         return answer(
             asked, 0, "iteration %s" % found.get("iteration"), reply={"state": found}, confirmed=True
         )
-    says = "it is paused (state T): `ipc resume %d` lets it go on" % pid
+    says = "it is paused (state T): `resume` lets it go on"
     written_at = _written_at(folder, pid)
     if written_at is not None:
         says += "; this is what it wrote %s ago" % clock_text(max(0.0, time.time() - written_at))

@@ -187,7 +187,7 @@ def waits_for(pid: int) -> str:
     """Why it may not answer, in a few words."""
     letter = state_letter(pid)
     known = {
-        "T": "it is stopped (state T): `ipc resume %d` lets it go on" % pid,
+        "T": "it is stopped (state T): `resume` lets it go on",
         "t": "a debugger holds it (state t)",
         "D": "it waits for the kernel (state D): a disk or a driver",
         "": "it is gone",

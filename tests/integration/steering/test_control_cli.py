@@ -228,9 +228,9 @@ def test_a_queue_of_a_real_runtimectl_is_warned_of_and_can_be_moved_aside(asked,
     for word in ("1", "2"):
         done = asked("count", word)
         assert done.returncode == 0
-    assert "a real runtimectl will replay 1 commands at its next start" in done.stderr
+    assert "a real runtimectl will replay what lies here (1) at its next start" in done.stderr
     done = asked("status")
-    assert "will replay 2 commands" in done.stderr and json.loads(done.stdout)["commands"] == 2
+    assert "will replay what lies here (2)" in done.stderr and json.loads(done.stdout)["commands"] == 2
     before = (tmp_path / "queue/commands.jsonl").read_bytes()
     done = asked("--archive", "count", "3")
     assert done.returncode == 0 and "will replay" not in done.stderr

@@ -147,6 +147,12 @@ def test_only_what_was_seen_to_fire_lately_is_armed(tmp_path):  # R30
         assert armed.triggers(ledger, NOON + 7200) == ()
 
 
+def test_who_waits_for_one_run_watches_no_other():  # R30
+    fires = ("cron 03:33, last fired 1 min ago", "watch of eval-k3f9, pid 71")
+    assert armed.of_run(fires, "eval-k3f9") == fires
+    assert armed.of_run(fires, "eval-k3f9x") == armed.of_run(fires, "train-k3f9") == fires[:1]
+
+
 @pytest.mark.parametrize(
     ("gap_s", "count"), [(1800, 0), (2400, 0), (3600, 1), (8 * 3600, 15), (8 * 86400, 0)]
 )

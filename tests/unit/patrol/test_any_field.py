@@ -117,7 +117,7 @@ def told(changed):
     verdict = decide(RUN, seen, history, NOW)
     assert msgspec.json.decode(encode(verdict), type=Verdict).row == verdict.row
     encode(history)
-    shown = [*lines([verdict], NOW), *status_table([RUN], {RUN.run_id: verdict}, {}, (), NOW)]
+    shown = [*lines([verdict], NOW), *status_table([RUN], {RUN.run_id: verdict}, {}, {}, NOW)]
     said = document([verdict], at=NOW, cursor="1", exit_code=0)
     assert json.loads(json.dumps(said, allow_nan=False)) == said
     title, body = message(verdict, "ev-1", NOW)

@@ -92,7 +92,7 @@ def test_no_line_is_wider_than_the_screen(found, width):
         [run()],
         dict.fromkeys(["train-k3f9"], found[0]) if found else {},
         {"train-k3f9": (1, 2, 3)},
-        ["cron 03:33"],
+        {"train-k3f9": ["cron 03:33"]},
         NOW,
         width=width,
     ):
@@ -187,9 +187,11 @@ def test_the_status_table():
         "eval-k3f9": msgspec.structs.replace(STALLED, facts_at=NOW - 720, progress=Progress(12, 40, "epoch")),
     }  # fmt: skip
     recent = {"train-k3f9": (30, 33, 35, 36, 37), "eval-k3f9": (12,)}
-    assert status_table(runs, known, recent, ["cron 03:33"], NOW) == [
+    armed = {each.run_id: ["cron 03:33"] for each in runs}
+    armed["train-k3f9"] = ["cron 03:33, last fired 22 min ago"]
+    assert status_table(runs, known, recent, armed, NOW, width=78) == [
         "RUN    BOX   STATE         AGE     PROGRESS     ETA         GPU   ARMED",
-        "train  gpu1  running       12 min  ▂▄▅▆▇ 37/90  3 h 10 min  94 %  cron 03:33",
+        "train  gpu1  running       12 min  ▂▄▅▆▇ 37/90  3 h 10 min  94 %  cron 03:33,…",
         f"eval   gpu1  STALLED       12 min  ▅ 12/40      ?           {DASH}     cron 03:33",
         f"sweep  gpu1  not seen yet  {DASH}       {DASH}            {DASH}           {DASH}     cron 03:33",
     ]
@@ -202,7 +204,7 @@ def test_runs_that_nothing_watches_are_marked_where_all_are_shown():
         msgspec.structs.replace(run("eval"), superseded_by="eval-zzzzz"),
     ]
     known = {"train-k3f9": verdict(facts_at=NOW - 720), "eval-k3f9": STALLED}
-    lines_ = status_table(runs, known, {}, ["cron 03:33"], NOW)[1:]
+    lines_ = status_table(runs, known, {}, {}, NOW)[1:]
     assert [line.split("  ")[2].strip() for line in lines_] == [
         "disarmed running",
         "disarmed unseen",

@@ -29,7 +29,7 @@ from unit.patrol.build import (
 )
 
 from fleet.errors import EXIT_CODES, TICK_PRECEDENCE
-from fleet.model.probe import Alive, Cause, Locks, Stopping
+from fleet.model.probe import Alive, Cause, Locks, Loop, Stopping
 from fleet.model.usage import Usage, UsageEnd
 from fleet.model.verdict import Health, Severity
 from patrol.decide import decide, first_match
@@ -249,6 +249,23 @@ def test_a_run_that_is_asked_to_stop_and_still_runs_says_so():
     asked = case(**seen(stopping=known(Stopping(1, BOX_NOW - 90))))
     verdict = decide(asked.run, asked.probe, asked.history, NOW)
     assert verdict.row == "R-RUN-1" and "stop was asked 1 min ago" in verdict.summary
+
+
+@pytest.mark.parametrize(
+    ("still", "ago_s", "row", "eta"), [({}, 5, "R-RUN-1", True), (SILENT, 2400, "R-STALL-1", False)]
+)
+def test_a_paused_loop_is_named_with_the_command_that_lets_it_go_on_and_has_no_eta(still, ago_s, row, eta):
+    def told(*, paused):
+        loop = Loop(71, "x", None, None, 34, 100, 66.0, BOX_NOW - ago_s, paused)
+        asked = case(**seen(**still, loops=known((loop,))))
+        verdict = decide(asked.run, asked.probe, asked.history, NOW)
+        assert verdict.row == row
+        return verdict
+
+    assert "its loop is paused" in told(paused=True).summary and "ETA" not in told(paused=True).summary
+    assert told(paused=True).next[0] == "babysit ipc gpu1 resume --run train"
+    assert "paused" not in told(paused=False).summary and ("ETA" in told(paused=False).summary) is eta
+    assert not any("resume" in command for command in told(paused=False).next)
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,10 @@ def test_where_no_target_was_typed_none_is_spoken_of(run, what):
     assert untyped(usage, run) == usage and untyped(one(), run) == one()
 
 
+def test_what_has_no_label_is_named_by_its_number():
+    assert shown("clean", label="", says="removed")[0].startswith("pid 71: removed")
+
+
 def test_the_next_command_is_one_that_helps():
     assert next_of(one(), "gpu1") == ()
     assert next_of(nobody("usage", 2), "gpu1") == ("babysit ipc gpu1 list",)  # several are meant: which?
