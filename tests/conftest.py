@@ -12,9 +12,12 @@ from box import Box
 
 
 def pytest_configure() -> None:
-    """A shell that put us into the background had interrupts ignored, and so would everything that we start."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Who started us may ignore interrupts (a shell's `&`) or a hang-up (nohup), and so would all that we start."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -209,12 +209,25 @@ def test_labels_and_values_cannot_act_on_the_terminal(program, ipc):
         assert code == 0 and not set("\x1b\x07\r\u202e") & set(out + err)
 
 
+def opened(fifo):
+    """An end to write into: it is made first, and then its reader opens it."""
+    ends = []
+
+    def tried():
+        with contextlib.suppress(OSError):
+            ends.append(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+        return ends
+
+    wait_until(tried, 20, "a reader of the answer")
+    return ends[0]
+
+
 def test_garbage_in_the_answer_fifo_is_not_the_answer(loop, ipc):
     os.kill(loop.pid, signal.SIGSTOP)
     asking = command(ipc.folder, "set", loop.pid, "a=1", "--wait", 30, "--json")
     try:
         wait_until(ipc.fifos, 20, "the question was asked")
-        writing = os.open(ipc.folder / "onbox" / ipc.fifos()[0], os.O_WRONLY | os.O_NONBLOCK)
+        writing = opened(ipc.folder / "onbox" / ipc.fifos()[0])
         for junk in (b"\n", b"{\n", b"[]\n", b'{"id": "x", "final": true, "ok": true}\n', b"\xff\xfe\n"):
             os.write(writing, junk)
         os.close(writing)
