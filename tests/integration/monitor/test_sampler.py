@@ -6,7 +6,6 @@ import os
 import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import processes
@@ -22,6 +21,20 @@ ROOT = Path(__file__).parents[3]
 SCRIPT = Path(__file__).with_name("sampling.py")
 PYTHONS = pythons.found()
 SLEEP = ["sleep", "300"]
+
+
+@pytest.fixture
+def made():
+    """`made(options)` is a sampler whose descriptors are given back with the test."""
+    found = []
+
+    def make(options):
+        found.append(Sampler(options))
+        return found[-1]
+
+    yield make
+    for each in found:
+        each._tree.close()
 
 
 def sampled(cmd, python=sys.executable, limit=None, **wish):
@@ -245,7 +258,7 @@ def child():
             one.stdout.close()
 
 
-def test_who_runs_already_counts_from_now_with_the_memory_it_has(child):
+def test_who_runs_already_counts_from_now_with_the_memory_it_has(made, child):
     one = child(
         python(
             "import sys, time\nx = b'x' * (20 << 20)\nprint(sum(range(9000000)), flush=True)\ntime.sleep(300)"
@@ -253,23 +266,23 @@ def test_who_runs_already_counts_from_now_with_the_memory_it_has(child):
         stdout=subprocess.PIPE,
     )
     assert one.stdout is not None and one.stdout.readline()
-    sampler = Sampler(Options())
+    sampler = made(Options())
     head, first = map(json.loads, sampler.attach(one.pid))
     assert head["cmd"][1] == "-S" and head["executable"]
     assert first["aggregated"]["mem_rss_kb"] > 20 * 1024
     assert first["aggregated"]["page_faults_cached"] == first["aggregated"]["cpu_usage"] == 0
-    whole = Sampler(Options(since_process_start=True))
+    whole = made(Options(since_process_start=True))
     assert json.loads(whole.attach(one.pid)[-1])["aggregated"]["page_faults_cached"] > 5000
     with pytest.raises(ProcessLookupError):
-        Sampler(Options()).attach(2**22 + 1)
+        made(Options()).attach(2**22 + 1)
 
 
-def test_moved_is_memory_or_another_set_of_processes(child, tmp_path):
+def test_moved_is_memory_or_another_set_of_processes(made, child, tmp_path):
     one = child(
         ["sh", "-c", 'while [ ! -e "$0" ]; do sleep 0.01; done; exec sleep 300', str(tmp_path / "go")]
     )
     two = child(SLEEP)
-    busy, still = Sampler(Options()), Sampler(Options())
+    busy, still = made(Options()), made(Options())
     busy.attach(one.pid)
     still.attach(two.pid)
     wait_until(lambda: (busy.sample(), busy.moved())[1], 20, "its children come and go")
@@ -278,24 +291,24 @@ def test_moved_is_memory_or_another_set_of_processes(child, tmp_path):
     wait_until(lambda: (busy.sample(), not busy.moved())[1], 20, "it rests")
 
 
-def test_the_dead_are_not_living_and_the_living_are_found_at_once(child):
+def test_the_dead_are_not_living_and_the_living_are_found_at_once(made, child):
     one = child(python("import os, time\nif os.fork() == 0: os._exit(0)\ntime.sleep(300)"))
     wait_until(
         lambda: any(processes.stat(pid)[:2] == ["Z", str(one.pid)] for pid in processes.pids()),
         20,
         "a zombie",
     )
-    sampler = Sampler(Options())
+    sampler = made(Options())
     sampler.attach(one.pid)
     assert [pid for pid, _ in sampler.living()] == [one.pid]
     last = json.loads(sampler.sample()[-1])
     assert (last["aggregated"]["process_count"], last["children"]) == (1, [])
 
 
-def test_a_child_of_a_thread_is_found(child):
+def test_a_child_of_a_thread_is_found(made, child):
     job = "import subprocess, threading, time\nfor i in range(40): threading.Thread(target=time.sleep, args=(300,)).start()\n"
     one = child(python(job + "threading.Thread(target=lambda: subprocess.run(['sleep', '300'])).start()"))
-    sampler = Sampler(Options())
+    sampler = made(Options())
     sampler.attach(one.pid)
     wait_until(
         lambda: (sampler.sample(), len(sampler.living(fresh=False)) == 2)[1], 20, "the child of a thread"
@@ -307,9 +320,9 @@ def reads():
     return int(Path("/proc/self/io").read_text().split()[5])
 
 
-def test_the_work_does_not_grow_with_other_processes(child):
+def test_the_work_does_not_grow_with_other_processes(made, child):
     one = child(SLEEP)
-    sampler = Sampler(Options())
+    sampler = made(Options())
     sampler.attach(one.pid)
 
     def usual():
@@ -329,8 +342,8 @@ def test_the_work_does_not_grow_with_other_processes(child):
     assert usual() <= alone + 8, "children of ours that are none of the tree's"
 
 
-def test_a_tree_that_sleeps_is_not_looked_through_because_others_start_something(child):
-    sampler = Sampler(Options())
+def test_a_tree_that_sleeps_is_not_looked_through_because_others_start_something(made, child):
+    sampler = made(Options())
     sampler.attach(child(SLEEP).pid)
     found = []
     for _ in range(15):
@@ -361,10 +374,10 @@ def held():
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
-def test_descriptors_are_bounded_and_given_back(child):
+def test_descriptors_are_bounded_and_given_back(made, child):
     one = child(["sh", "-c", "for i in 1 2 3 4 5 6 7 8 9; do sleep 300 & done; wait"])
     before = held()
-    sampler = Sampler(Options())
+    sampler = made(Options())
     sampler.attach(one.pid)
     wait_until(lambda: (sampler.sample(), len(sampler.living()) == 10)[1], 20, "all of it")
     assert held() - before <= sampler._files.most + 3
@@ -428,25 +441,6 @@ def test_memory_does_not_grow_with_the_number_of_samples():
 def test_memory_does_not_grow_over_a_hundred_thousand_real_samples():
     found = grown(100_000, 100_000)
     assert found["summary"] < 1024 and found["sampler"] < 2048
-
-
-@pytest.mark.parametrize(("count", "most_ms"), [(1, 0.6), (10, 1.7), (100, 8.0)])
-def test_what_a_sample_costs(child, count, most_ms):
-    job = f"import os, time\nfor i in range({count - 1}):\n if os.fork() == 0: break\nwhile True: time.sleep(0.03)"
-    one = child(python(job))
-    sampler = Sampler(Options())
-    sampler.attach(one.pid)
-    wait_until(lambda: (sampler.sample(), len(sampler.living()) == count)[1], 30, "all of it")
-    costs = []
-    for _ in range(20):
-        before = time.thread_time()
-        sampler.sample()
-        costs.append(time.thread_time() - before)
-    middle = sorted(costs)[10] * 1000
-    print(f"{count} processes: {middle:.3f} ms a sample, aim {most_ms}")
-    assert middle < 5 * most_ms, (
-        "several times the aim: a slow machine may be the cause, and a scan of all too"
-    )
 
 
 def test_a_root_that_is_not_there():

@@ -85,7 +85,7 @@ def test_on_a_full_disk_who_would_act_is_refused_before_anything_happened(full):
         done = run(*words)
         assert done.returncode == 2, (words, done.said)
         assert f"{laptop.state} takes nothing more" in done.said, (words, done.said)
-        assert " 0 bytes free" in done.said and f"df -h {laptop.state}" in done.said, (words, done.said)
+        assert " 0 B free" in done.said and f"df -h {laptop.state}" in done.said, (words, done.said)
         if "--json" in words:
             assert json.loads(done.stdout)["code"] == "BS-MACHINE", (words, done.said)
         assert job.box.traffic().connections == before, f"{words} asked the box"

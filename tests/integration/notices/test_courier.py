@@ -211,7 +211,7 @@ def test_a_dripping_receiver_delays_nobody_and_its_sender_is_ended(folder, targe
         pid = start_detached(folder, limit_s=LIMIT_S, stays_s=0)
         assert time.monotonic() - began < 1
         detached.append(pid)
-        wait_until(lambda: hook.hits, 10, "the detached courier's request")
+        wait_until(lambda: hook.hits, 40, "the detached courier's request")
         senders = children(pid)
         detached += senders
         assert len(senders) == 1
@@ -227,7 +227,7 @@ def test_a_detached_courier_is_nobodys_child_and_knows_no_terminal(folder, targe
         _commit(folder, an_event(), targets=(target(hook.url()),))
         pid = start_detached(folder, limit_s=LIMIT_S, stays_s=0)
         detached.append(pid)
-        wait_until(lambda: hook.hits, 10, "the detached courier's request")
+        wait_until(lambda: hook.hits, 40, "the detached courier's request")
         assert pid not in children(os.getpid())
         _, _, _, session, terminal = stat(pid)[:5]
         assert int(session) != os.getsid(0), "a session of its own"
@@ -250,7 +250,7 @@ def test_a_courier_killed_in_the_middle_of_a_send_loses_nothing(folder, target, 
         _commit(folder, an_event(), targets=(target(hook.url()),))
         pid = start_detached(folder, limit_s=LIMIT_S)
         detached.append(pid)
-        wait_until(lambda: hook.hits, 10, "the request of the courier that will be killed")
+        wait_until(lambda: hook.hits, 40, "the request of the courier that will be killed")
         (sender,) = children(pid)
         detached.append(sender)
         os.kill(pid, signal.SIGKILL)
@@ -268,7 +268,7 @@ def test_a_courier_killed_between_send_and_mark_repeats_it_marked(folder, target
         _commit(folder, an_event(), targets=(target(hook.url()),))
         pid = start_detached(folder, limit_s=5)
         detached.append(pid)
-        wait_until(lambda: hook.hits, 10, "the request of the courier that will be killed")
+        wait_until(lambda: hook.hits, 40, "the request of the courier that will be killed")
         os.kill(pid, signal.SIGKILL)  # the receiver has it, the ledger does not know
         assert len(_rows(folder)) == 1
         assert deliver_due(folder, limit_s=10, now=_later) == Delivered(sent=1)

@@ -56,12 +56,12 @@ def test_the_secret_is_nowhere_but_at_the_receiver(tmp_path, monkeypatch, kind):
             ledger.ticks.commit(a_tick(an_event(), targets=(TargetSpec("hook", reference),)))
         pid = start_detached(folder, limit_s=LIMIT_S, stays_s=0)
         try:
-            wait_until(lambda: hook.hits, 10, "the detached courier's request")
+            wait_until(lambda: hook.hits, 40, "the detached courier's request")
             (sender,) = children(pid)
             assert b"fleet.notices.send" in of(sender, "cmdline")
             assert [each for each in pids() if _found(of(each, "cmdline"))] == []
             assert _found(of(sender, "environ")) == []
-            wait_until(lambda: not lives(pid), 10, "the end of the courier")
+            wait_until(lambda: not lives(pid), 40, "the end of the courier")
         finally:
             _end(pid)
         assert hook.hits[0].path == "/canary-path-3", "the receiver is where the secret belongs"
@@ -120,10 +120,10 @@ def test_the_sender_sees_little_of_our_environment(tmp_path, monkeypatch):
             ledger.ticks.commit(a_tick(an_event(), targets=(TargetSpec("hook", reference),)))
         pid = start_detached(tmp_path / "state", limit_s=LIMIT_S, stays_s=0)
         try:
-            wait_until(lambda: hook.hits, 10, "the detached courier's request")
+            wait_until(lambda: hook.hits, 40, "the detached courier's request")
             (sender,) = children(pid)
             names = {pair.partition(b"=")[0] for pair in of(sender, "environ").split(b"\0") if pair}
-            wait_until(lambda: not lives(pid), 10, "the end of the courier")
+            wait_until(lambda: not lives(pid), 40, "the end of the courier")
         finally:
             _end(pid)
     assert b"PATH" in names
