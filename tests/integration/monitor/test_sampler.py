@@ -274,7 +274,7 @@ def test_who_runs_already_counts_from_now_with_the_memory_it_has(made, child):
     whole = made(Options(since_process_start=True))
     assert json.loads(whole.attach(one.pid)[-1])["aggregated"]["page_faults_cached"] > 5000
     with pytest.raises(ProcessLookupError):
-        made(Options()).attach(2**22 + 1)
+        Sampler(Options()).attach(2**22 + 1)
 
 
 def test_moved_is_memory_or_another_set_of_processes(made, child, tmp_path):
