@@ -26,7 +26,10 @@ def install(line: str, mark: str) -> bool:
     before = _read()
     if line.encode() in before.splitlines():
         return False
-    _write(_without(before, mark) + line.encode() + b"\n")
+    others = _without(before, mark)
+    # Ours must not become a part of a last line that has no end.
+    end = b"\n" if others and not others.endswith(b"\n") else b""
+    _write(others + end + line.encode() + b"\n")
     return True
 
 

@@ -1,6 +1,7 @@
 # One command of the shipped tool: to the loops on this box, or to a queue. After frame.sh and ground.sh.
-# Request: tool NAME, size BYTES, sum SUM, loops FOLDER where they lie in one of their own, and a line `word TEXT` for each word of the command line, in which a backslash
-# or a control character stands as \0 and three octal digits: words are data and reach the tool exactly as they are.
+# Request: tool NAME, size BYTES, sum SUM, loops FOLDER where they lie in one of their own, and a line `word TEXT` for
+# each word of the command line, in which a backslash or a control character stands as \0 and three octal digits:
+# words are data and reach the tool exactly as they are.
 # Answer: section `answer`, what the tool printed, its status that of the tool; or `tool`, with status 2: it is not there.
 # What the tool complains of goes to standard error. It ends by itself: every question has its limit.
 plain "${in_tool:-}" || refuse 12 'not a name of the shipped tool'

@@ -2,8 +2,8 @@
 # changes nothing: each section is what was read, raw and bounded, with the status of reading it. The one thing
 # written is <run>/visited. Request lines:
 #   frame TOKEN | state DIR|- | wait RUN_ID HOLD_S | gpu 1|0 | disk PATH | run RUN_ID LOG_ID|- OFFSET MAX | artifact RUN_ID GLOB | end
-# Sections of the box: boot_id, init (the start of its first process, where that is shown), machine_id, box, disk and inodes (first line the path that was asked for, `-` for the
-# state folder), memory, gpu, loops (where there is a folder for them), clock. Of a run: exists, locks, plan, attempt,
+# Sections of the box: boot_id, init (the start of its first process, where that is shown), machine_id, box, disk and
+# inodes (first line the path that was asked for, `-` for the state folder), memory, gpu, loops (where there is a folder for them), clock. Of a run: exists, locks, plan, attempt,
 # end, broken (loops of a failed stage that somebody broke off), stopping, usage (where a stage is watched), markers
 # (how many), marker (first line its name), alive, log (first line `DEVICE:INODE SIZE MTIME START`), artifact (one a glob).
 # Status: 0 read, 2 not there, 3 not a plain file, 27 no room left in the answer, 124 its time ran out, else the tool's.

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 
 import pytest
 from host_rig import Laptop, Loop, answer_fifos, askers, audit_lines, rows
@@ -143,6 +144,15 @@ def test_several_loops_are_not_guessed_between_and_a_run_means_its_own(gpu, trai
         assert seen["progress"]["unit"] == "iteration" and seen["loops"][0]["untrusted_label"] == "ours"
         assert seen["loops"][0]["untrusted_tracked"]["lr"] == 7.0
         assert "iteration " in desk.run("patrol", "--once").stdout
+        # Paused, it is named with the command that lets it go on, and that command does.
+        assert desk.run("ipc", "gpu1", "pause", "--run", "other", "--yes").returncode == 0
+        (held,) = (run for run in desk.patrol()["runs"] if run["run"] == "other")
+        assert held["loops"][0]["paused"], held
+        again = shlex.split(held["next"][0])
+        assert again == ["babysit", "ipc", "gpu1", "resume", "--run", "other"], held
+        assert desk.run(*again[1:]).returncode == 0
+        before = loop.state()["iteration"]
+        wait_until(lambda: loop.state()["iteration"] > before, 20, "it goes on")
     finally:
         loop.end()
         desk.run("stop", "other", "--yes", "--grace", "1")

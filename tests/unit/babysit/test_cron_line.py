@@ -45,6 +45,12 @@ def exit_code(*words):
     return caught.value.exit_code
 
 
+def test_a_last_line_without_an_end_stays_a_line_of_its_own(kept, capsys):  # S42
+    kept.write_bytes(b"0 4 * * * backup")
+    assert crontab("--install", "--yes") == 0
+    assert kept.read_bytes() == b"0 4 * * * backup\n" + capsys.readouterr().out.encode()
+
+
 @pytest.mark.parametrize("before", OTHERS)
 def test_what_was_installed_is_removed_to_the_byte_and_nothing_else(kept, before, capsys):  # S42 R103
     if before:

@@ -255,8 +255,8 @@ def test_a_run_that_is_asked_to_stop_and_still_runs_says_so():
     ("still", "ago_s", "row", "eta"), [({}, 5, "R-RUN-1", True), (SILENT, 2400, "R-STALL-1", False)]
 )
 def test_a_paused_loop_is_named_with_the_command_that_lets_it_go_on_and_has_no_eta(still, ago_s, row, eta):
-    def told(*, paused):
-        loop = Loop(71, "x", None, None, 34, 100, 66.0, BOX_NOW - ago_s, paused)
+    def told(*, paused, tag="train-k3f9-0/01-train"):
+        loop = Loop(71, "x", tag, None, 34, 100, 66.0, BOX_NOW - ago_s, paused)
         asked = case(**seen(**still, loops=known((loop,))))
         verdict = decide(asked.run, asked.probe, asked.history, NOW)
         assert verdict.row == row
@@ -264,6 +264,7 @@ def test_a_paused_loop_is_named_with_the_command_that_lets_it_go_on_and_has_no_e
 
     assert "its loop is paused" in told(paused=True).summary and "ETA" not in told(paused=True).summary
     assert told(paused=True).next[0] == "babysit ipc gpu1 resume --run train"
+    assert told(paused=True, tag=None).next[0] == "babysit ipc gpu1 resume 71"
     assert "paused" not in told(paused=False).summary and ("ETA" in told(paused=False).summary) is eta
     assert not any("resume" in command for command in told(paused=False).next)
 
