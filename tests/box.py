@@ -201,6 +201,12 @@ class Box(Sshd):
         children = Path(f"/proc/{self._child.pid}/task/{self._child.pid}/children").read_text().split()
         self._init = int(children[0])
         self._namespace = namespace_of(self._init) or ""
+        self._settle()
+
+    def _settle(self) -> None:
+        # sshd writes its pid file before it takes its title, and bash forks before it becomes cat: a look in
+        # between would take the box's own processes for somebody's.
+        until(lambda: len(self._rig_pids()) >= 3, "the box's own processes have their names")
 
     def _unshare(self) -> subprocess.Popen[bytes]:
         self._configure("/run/box", *self._env)
@@ -249,6 +255,7 @@ class Box(Sshd):
         """The listener again, after `drop_sshd`."""
         self.inside(str(sshd_path()), "-f", "/run/box/sshd_config", "-E", "/run/box/sshd.log")
         until(self._listening, "sshd listens again")
+        self._settle()
 
     def swap_host_key(self) -> None:
         """Another machine at the same address: new host keys, at once; what runs goes on."""
