@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+from msgspec import Struct
+
 from fleet.ledger.ledger import Ledger
 from fleet.ledger.rows import Patroller
 from fleet.text.say import ago, duration
@@ -13,17 +15,31 @@ CRON_MINUTES = (3, 33)
 _CRON_EVERY_S = 30 * 60
 _CRON_SEEN_S = 2 * _CRON_EVERY_S + 300
 _OVERDUE_S = 300  # a patroller that lives but did not fire for so long is stopped, or hangs
-_WATCH = "watch of "
 _CRON_FORGOTTEN_S = 7 * 86400  # a cron line that was taken out long ago is no news
 
 
-def triggers(ledger: Ledger, now: float, *, besides: int | None = None) -> tuple[str, ...]:
-    """What is armed, one phrase each: `cron 03:33, last fired 22 min ago`; empty when nothing watches.
+class Trigger(Struct, frozen=True):
+    """One thing that watches. `says` is its phrase: `cron 03:33, last fired 22 min ago`.
+
+    `until` says what it does not outlive. `run_id` is the one run that it watches, None for all of them.
+    """
+
+    says: str
+    until: str
+    run_id: str | None = None
+
+
+_CRON_UNTIL = "not while this machine is off"
+_TERMINAL_UNTIL = "ends with its terminal"
+
+
+def triggers(ledger: Ledger, now: float, *, besides: int | None = None) -> tuple[Trigger, ...]:
+    """What is armed; empty when nothing watches.
 
     `besides` is the pid of a waiter that is about to leave.
     """
     watches = (
-        f"{_WATCH}{waiter.run_id}, pid {pid}"
+        Trigger(f"watch of {waiter.run_id}, pid {pid}", _TERMINAL_UNTIL, waiter.run_id)
         for waiter in ledger.waiters.all()
         if (pid := waiter.identity.partition(" ")[0]) != str(besides)
         if alive(waiter.identity) and waiter.deadline > now
@@ -31,34 +47,28 @@ def triggers(ledger: Ledger, now: float, *, besides: int | None = None) -> tuple
     return (*patrols(ledger, now), *watches)
 
 
-def of_run(fires: Sequence[str], run_id: str) -> tuple[str, ...]:
-    """Those of `fires` that watch this run: who waits for another one tells nothing of it."""
-    return tuple(
-        fire for fire in fires if not fire.startswith(_WATCH) or fire.startswith(f"{_WATCH}{run_id},")
-    )
+def phrases(fires: Sequence[Trigger], run_id: str | None = None) -> tuple[str, ...]:
+    """What each of `fires` says; with a run only those that watch it, not who waits for another one."""
+    return tuple(fire.says for fire in fires if run_id is None or fire.run_id in (None, run_id))
 
 
-def legs(fires: Sequence[str]) -> tuple[str, str]:
+def legs(fires: Sequence[Trigger]) -> tuple[str, str]:
     """What is sure without us, and what is not: who finishes the runs, and who tells of them, until when."""
-    ends = [
-        f"{fire}; {'not while this machine is off' if fire.startswith('cron ') else 'ends with its terminal'}"
-        for fire in fires
-    ]
-    watching = " · ".join(ends) if ends else "nothing (babysit crontab)"
+    watching = " · ".join(f"{fire.says}; {fire.until}" for fire in fires) or "nothing (babysit crontab)"
     return (
         "Each run finishes by itself on its box, whatever becomes of this machine.",
         f"Watching from here: {watching}.",
     )
 
 
-def patrols(ledger: Ledger, now: float) -> tuple[str, ...]:
-    """What looks at every run, one phrase each; empty when nothing does, whoever waits for single ones."""
+def patrols(ledger: Ledger, now: float) -> tuple[Trigger, ...]:
+    """What looks at every run; empty when nothing does, whoever waits for single ones."""
     last = next(iter(ledger.ticks.seen("cron", 1)), None)
     fires = []
     if last is not None and now - last.at < _CRON_SEEN_S:
-        fires.append(f"cron {next_cron(now)}, last fired {ago(now - last.at)}")
+        fires.append(Trigger(f"cron {next_cron(now)}, last fired {ago(now - last.at)}", _CRON_UNTIL))
     fires += [
-        _patroller(known)
+        Trigger(_patroller(known), _TERMINAL_UNTIL)
         for known in ledger.patrollers.all()
         if alive(known.identity) and now < known.next_at + _OVERDUE_S
     ]

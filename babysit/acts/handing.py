@@ -181,7 +181,7 @@ class _Pages:
             home=os.path.expanduser("~"),  # noqa: PTH111 - text, compared as text
             fingerprint=fingerprint(pin.key_b64) if pin else None,
             verdict=verdict,
-            armed=armed.of_run(self._armed, run.run_id),
+            armed=armed.phrases(self._armed, run.run_id),
             way=address.way.option if address and address.way else None,
             events=events,
         )

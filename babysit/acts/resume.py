@@ -67,7 +67,8 @@ def take_stock(place: Here, only: Run | None = None, *, limit_s: float = 60.0) -
         )
         fresh = {verdict.run_id: verdict for verdict in settled.verdicts}
         now = clock.now()
-        truth = reconcile(runs, before, fresh, waiters, armed.triggers(ledger, now), now)
+        fires = armed.phrases(armed.triggers(ledger, now))
+        truth = reconcile(runs, before, fresh, waiters, fires, now)
         died = armed.dead_patrols(ledger, now)
         _grants_closed(place, ledger, ask_for, reached)
         truth = msgspec.structs.replace(

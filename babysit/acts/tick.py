@@ -108,7 +108,7 @@ def _tick(
             *undelivered(ledger),
             *((place.broken,) if place.broken else ()),
         )
-        fires = armed.triggers(ledger, clock.now())
+        fires = armed.phrases(armed.triggers(ledger, clock.now()))
         order = {run.run_id: number for number, run in enumerate(runs)}
         verdicts = tuple(sorted(settled.verdicts, key=lambda verdict: order[verdict.run_id]))
         code = min(settled.exit_code, 10 if grave else 0, key=TICK_PRECEDENCE.index)

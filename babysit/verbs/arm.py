@@ -43,7 +43,7 @@ def arm(
       babysit arm gpu1 train -- 'cd ~/proj && python train.py | tee out.txt'
     """  # noqa: D301 - click wants the very character
     from babysit.acts import arm as act
-    from babysit.acts.armed import patrols
+    from babysit.acts.armed import patrols, phrases
     from babysit.acts.here import box_named, here, job_named
     from babysit.verbs.screens import armed_document, armed_lines, step_line
     from fleet import clock
@@ -65,7 +65,7 @@ def arm(
         speak.document(armed_document(done))
         return done.verdict.exit_code
     with place.ledger(write=False) as ledger:
-        fires = patrols(ledger, clock.now())
+        fires = phrases(patrols(ledger, clock.now()))
     for line in armed_lines(done, fires):
         speak.line(line)
     return done.verdict.exit_code

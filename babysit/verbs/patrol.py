@@ -156,7 +156,7 @@ def status(*, run: str | None, every: bool, as_json: bool) -> int:
         cursor = str(last.id) if last else None
         content = report.document(known, at=last.at if last else None, cursor=cursor, exit_code=0)
         content["schema"] = "babysit.status/1"
-        content["armed"] = list(fires)
+        content["armed"] = list(armed.phrases(fires))
         content["events"] = timeline.document(events)
         content["disarmed"] = [known.run_id for known in runs if known.disarmed_at is not None]
         content["undelivered"] = [
@@ -165,7 +165,7 @@ def status(*, run: str | None, every: bool, as_json: bool) -> int:
         speak.document(content)
         return 0
     if runs:
-        watching = {each.run_id: armed.of_run(fires, each.run_id) for each in runs}
+        watching = {each.run_id: armed.phrases(fires, each.run_id) for each in runs}
         for line in status_table(runs, verdicts, recent, watching, now):
             speak.line(line)
         over = [each for each in runs if each.run_id in verdicts and verdicts[each.run_id].health in TERMINAL]

@@ -143,14 +143,17 @@ def test_only_what_was_seen_to_fire_lately_is_armed(tmp_path):  # R30
         ledger.ticks.commit(a_tick(at=NOON, origin="hand"))
         assert armed.triggers(ledger, NOON) == ()
         ledger.ticks.commit(a_tick(at=NOON, origin="cron"))
-        assert [fire.split()[0] for fire in armed.triggers(ledger, NOON + 1320)] == ["cron"]
+        assert [fire.says.split()[0] for fire in armed.triggers(ledger, NOON + 1320)] == ["cron"]
         assert armed.triggers(ledger, NOON + 7200) == ()
 
 
 def test_who_waits_for_one_run_watches_no_other():  # R30
-    fires = ("cron 03:33, last fired 1 min ago", "watch of eval-k3f9, pid 71")
-    assert armed.of_run(fires, "eval-k3f9") == fires
-    assert armed.of_run(fires, "eval-k3f9x") == armed.of_run(fires, "train-k3f9") == fires[:1]
+    cron = armed.Trigger("cron 03:33, last fired 1 min ago", "not while this machine is off")
+    watch = armed.Trigger("watch of eval-k3f9, pid 71", "ends with its terminal", "eval-k3f9")
+    assert (
+        armed.phrases((cron, watch)) == armed.phrases((cron, watch), "eval-k3f9") == (cron.says, watch.says)
+    )
+    assert armed.phrases((cron, watch), "eval-k3f9x") == (cron.says,)
 
 
 @pytest.mark.parametrize(
