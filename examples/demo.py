@@ -78,7 +78,7 @@ class Story:
         self.home = folder / "laptop"
         (self.home / ".ssh").mkdir(parents=True, mode=0o700)
         (self.home / ".ssh/config").write_text(box.ssh_config_text("gpu1", with_known_hosts=False))
-        (self.home / "babysit.toml").write_text(SPEC.format(epochs=EPOCHS, epoch_s=EPOCH_S))
+        self._write_spec(EPOCH_S)
         shutil.copytree(HERE / "iris", box.home / "iris", ignore=shutil.ignore_patterns("__pycache__"))
         if kind_of_root(box):
             owner = box.home.stat()
@@ -128,7 +128,11 @@ class Story:
         return done.returncode
 
     def trust(self) -> int:
-        return self.babysit("trust", "gpu1", "--fingerprint", self.box.fingerprint)
+        began = time.monotonic()
+        code = self.babysit("trust", "gpu1", "--fingerprint", self.box.fingerprint)
+        # Where a command takes longer than a second, so do the epochs: the job must live until it is killed.
+        self._write_spec(round(EPOCH_S * max(1.0, time.monotonic() - began), 1))
+        return code
 
     def arm(self) -> int:
         return self.babysit("arm", "gpu1", "iris")
@@ -177,11 +181,14 @@ class Story:
     def handbook(self) -> int:
         return self.babysit("handbook", "iris", lines=24)
 
+    def _write_spec(self, epoch_s: float) -> None:
+        (self.home / "babysit.toml").write_text(SPEC.format(epochs=EPOCHS, epoch_s=epoch_s))
+
     def _epoch(self) -> int:
         logs = list((self.box.home / ".local/state/babysit/runs").glob("*/run.log"))
         return logs[0].read_text(errors="replace").count("Epoch ") if logs else 0
 
-    def _until(self, condition: Callable[[], object], what: str, bound_s: float = 60.0) -> None:
+    def _until(self, condition: Callable[[], object], what: str, bound_s: float = 180.0) -> None:
         deadline = time.monotonic() + bound_s
         while not condition():
             if time.monotonic() > deadline:

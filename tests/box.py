@@ -240,7 +240,7 @@ class Box(Sshd):
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=30,
+            timeout=BOUND_S,
             check=False,
         )
 
@@ -351,7 +351,7 @@ class PlainBox(Sshd):
 
     def _boot(self) -> None:
         if os.geteuid() == 0 and not Path("/run/sshd").exists():  # sshd as root insists on it
-            Path("/run/sshd").mkdir(mode=0o755)
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
             self._made_run_sshd = True
         self._child = self._start_on_a_port(self._launch)
 
@@ -384,7 +384,10 @@ class PlainBox(Sshd):
     def kill(self) -> None:
         """Everything of the box dies; HOME stays, for `start_again`."""
         deadline = time.monotonic() + BOUND_S
-        while (below := descendants(self._child.pid)) and time.monotonic() < deadline:
+        none_twice = 0  # a look can miss one that was forked in it
+        while none_twice < 2 and time.monotonic() < deadline:
+            below = descendants(self._child.pid)
+            none_twice = 0 if below else none_twice + 1
             for pid in below:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
@@ -398,9 +401,9 @@ class PlainBox(Sshd):
     def swap_host_key(self) -> None:
         """Another machine at the same address: new host keys, at once; what runs goes on."""
         self._make_host_keys()
-        logged = self.sshd_log().count("Server listening")
+        (self.folder / "sshd.pid").unlink(missing_ok=True)
         os.kill(self._child.pid, signal.SIGHUP)
-        until(lambda: self.sshd_log().count("Server listening") > logged, "sshd listens again")
+        until(self._listening, "sshd listens again")  # and can be told so once more
 
     def stop(self) -> None:
         """End the box whole: processes and files. Safe to call twice."""

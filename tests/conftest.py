@@ -9,6 +9,11 @@ from typing import Any
 
 import pytest
 from box import Box
+from hypothesis import HealthCheck, settings
+
+# An example that took long says that the machine is busy, and nothing of what is tested.
+settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ours")
 
 
 def pytest_configure() -> None:
@@ -18,6 +23,14 @@ def pytest_configure() -> None:
     for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, usual)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What starts programs and boxes gets three minutes where it asks for nothing else: a bound costs only when red."""
+    folder = Path(__file__).parent / "integration"
+    for item in items:
+        if folder in item.path.parents and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(180))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 
 Behaviour = Callable[[socket.socket], None]
 
+AS_LONG_S = 150  # that a visitor may take, whatever his own limit is
+
 
 @contextlib.contextmanager
 def serving(behave: Behaviour) -> Iterator[int]:
@@ -15,7 +17,7 @@ def serving(behave: Behaviour) -> Iterator[int]:
 
     def handle(connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
-            connection.settimeout(20)
+            connection.settimeout(AS_LONG_S)
             behave(connection)
             while connection.recv(65536):
                 pass
@@ -32,7 +34,7 @@ def serving(behave: Behaviour) -> Iterator[int]:
             yield listener.getsockname()[1]
         finally:
             listener.shutdown(socket.SHUT_RDWR)
-            acceptor.join(5)
+            acceptor.join(60)
 
 
 def says(words: bytes, *, close: bool = False) -> Behaviour:
@@ -94,6 +96,6 @@ def relays(port: int, after_bytes: int, then: str, count: list[int] | None = Non
                     count[0] += len(got)
             if then == "cut":
                 connection.shutdown(socket.SHUT_RDWR)
-            upward.join(20)
+            upward.join(AS_LONG_S)
 
     return behave

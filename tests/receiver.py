@@ -1,17 +1,18 @@
 """A real receiver of notices on this machine: it can take them, refuse, hang, drip, reset, redirect, dawdle."""
 
+import errno
 import json
 import socket
 import struct
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-MODES = ("ok", "500", "flaky", "hang", "drip", "reset", "307", "slow", "wait", "gone")
+MODES = ("ok", "500", "flaky", "hang", "held", "drip", "reset", "307", "slow", "wait", "gone")
 SLOW_S = 0.5
 
 
@@ -33,7 +34,8 @@ class Hit:
 class Receiver:
     """`mode` may change at any time; it holds from the next request on. `hits` are in order of arrival.
 
-    ok: 204 · 500 · flaky: 500 and 204 by turns · hang: no answer · drip: a byte every 0.1 s, for ever ·
+    ok: 204 · 500 · flaky: 500 and 204 by turns · hang: no answer · held: 204 once `release` is set ·
+    drip: a byte every 0.1 s, until `release` or for ever ·
     reset: the connection is reset after the request · 307: to /elsewhere here · slow: 204 after half a second ·
     wait: `status` (429) with Retry-After: `retry_after` · gone: `status` too.
     """
@@ -44,6 +46,7 @@ class Receiver:
     retry_after: str = "5"
     hits: list[Hit] = field(default_factory=list)
     closing: threading.Event = field(default_factory=threading.Event)
+    release: threading.Event = field(default_factory=threading.Event)
 
     def url(self, path: str = "/hook", query: str = "") -> str:
         """Its address as apprise writes that of a plain JSON webhook."""
@@ -100,10 +103,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.receiver.closing.wait()
         self.close_connection = True
 
+    def _held(self) -> None:
+        self.server.receiver.release.wait()
+        with suppress(OSError):  # the sender did not wait so long
+            self._ok()
+
     def _drip(self) -> None:
         try:
             self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
-            while not self.server.receiver.closing.wait(0.1):
+            while not (self.server.receiver.closing.wait(0.1) or self.server.receiver.release.is_set()):
                 self.wfile.write(b".")
         except OSError:
             pass  # the sender was ended
@@ -132,10 +140,22 @@ class _Server(ThreadingHTTPServer):
             request.close()
 
 
+def _bound(port: int) -> _Server:
+    """A server at `port`. Whoever got a port by chance after it was let go has it for a moment only."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return _Server(("127.0.0.1", port), _Handler)
+        except OSError as error:
+            if not port or error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
+
+
 @contextmanager
 def receiver(mode: str = "ok", port: int = 0) -> Iterator[Receiver]:
     """A receiver that listens for the block; afterwards its port is free and no thread of it is left."""
-    server = _Server(("127.0.0.1", port), _Handler)
+    server = _bound(port)
     server.receiver = Receiver(server.server_address[1], mode)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
@@ -143,6 +163,7 @@ def receiver(mode: str = "ok", port: int = 0) -> Iterator[Receiver]:
         yield server.receiver
     finally:
         server.receiver.closing.set()
+        server.receiver.release.set()
         server.shutdown()
         thread.join()
         server.server_close()

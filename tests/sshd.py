@@ -9,13 +9,17 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-BOUND_S = 20.0
+BOUND_S = 60.0  # costs only when something is broken
+_PORTS, _WORKERS = range(20000, 32000), 4  # below those that the kernel gives by itself
+_drawn: deque[int] = deque(maxlen=1000)
 
 
 class Traffic(NamedTuple):
@@ -88,14 +92,14 @@ class Sshd:
         return "\n".join(lines) + "\n"
 
     def run(
-        self, command: str, *, stdin: str | None = None, bound_s: float = 30.0
+        self, command: str, *, stdin: str | None = None, bound_s: float = 60.0
     ) -> subprocess.CompletedProcess[str]:
         """`command` by the real ssh program: how a test looks at the box from outside."""
         return subprocess.run(
             [
                 *("ssh", "-F", "none", "-i", str(self.key), "-p", str(self.port)),
                 *("-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"),
-                *("-o", f"UserKnownHostsFile={self._known_hosts()}", "-o", "ConnectTimeout=10"),
+                *("-o", f"UserKnownHostsFile={self._known_hosts()}", "-o", "ConnectTimeout=40"),
                 *("-o", "IdentityAgent=none", "--", f"{self.user}@127.0.0.1", command),
             ],
             input=stdin,
@@ -137,7 +141,7 @@ class Sshd:
 
     def session_pids(self) -> tuple[int, ...]:
         """The sshd processes of live connections: what a test stops to freeze a link."""
-        return tuple(pid for pid, line in self.processes().items() if line.startswith("sshd"))
+        return tuple(pid for pid, line in self.processes().items() if is_sshd(line))
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
@@ -148,7 +152,8 @@ class Sshd:
                 for pid in new:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGSTOP)
-                stopped |= new
+                stopped.update(new)  # and only who stands still forks no more
+                until(lambda: all(state_of(pid) in "TtZX" for pid in stopped), "every session stands still")
             yield
         finally:
             for pid in stopped:
@@ -162,8 +167,11 @@ class Sshd:
         return words[0], words[1]
 
     def _known_hosts(self) -> Path:
-        path = self.folder / "known_hosts"
-        path.write_text("\n".join(self.known_hosts_lines) + "\n")
+        path, text = self.folder / "known_hosts", "\n".join(self.known_hosts_lines) + "\n"
+        if not path.exists() or path.read_text() != text:  # an ssh may be reading it: whole, or as it was
+            fresh = path.with_name(f"known_hosts.{threading.get_ident()}")
+            fresh.write_text(text)
+            fresh.replace(path)
         return path
 
     def _make_host_keys(self) -> None:
@@ -238,11 +246,18 @@ def authorize(home: Path, key: Path) -> None:
 
 
 def free_port() -> int:
+    """A port that nobody has: not given twice, and out of another range in each worker of a test run.
+
+    So nobody takes it while its box is down.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     while True:
-        port = random.randint(20000, 30000)
+        port = random.choice(_PORTS[worker % _WORKERS :: _WORKERS])
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
-            return port
+            if port not in _drawn:
+                _drawn.append(port)
+                return port
 
 
 def answers(port: int) -> bool:
@@ -284,6 +299,18 @@ def parent_of(pid: int) -> int:
     with contextlib.suppress(OSError):
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     return 0
+
+
+def state_of(pid: int) -> str:
+    """The letter that /proc has for it; X when it is gone."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return "X"
+
+
+def is_sshd(line: str) -> bool:
+    """Whether a command line is sshd's, by its title or as it was started: it starts itself anew a connection."""
+    return line.partition(" ")[0].rpartition("/")[2].startswith("sshd")
 
 
 def command_line(pid: int) -> str:

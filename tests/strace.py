@@ -30,7 +30,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from processes import lives, of
+from processes import lives
 from waiting import wait_until
 
 # What changes a file or its name. Openings are apart: start-up makes many (see above).
@@ -97,7 +97,7 @@ def _run(
     paths: Sequence[Path | str] = (),
     ready: bool = False,
     follow: bool = True,
-    limit_s: float = 50.0,
+    limit_s: float = 120.0,
 ) -> tuple[Result, bytes]:
     watched = [word for path in paths for word in ("-P", str(path))]
     whom = ["-f"] if follow else []
@@ -137,16 +137,20 @@ def _run(
 
 
 def _attached(words: Sequence[str], child: "subprocess.Popen[bytes]") -> "subprocess.Popen[bytes]":
+    """strace on the child that has got ready: nothing that it does from now on is missed."""
     first = child.stdout.readline()
     if first != b"ready\n":
         child.kill()
         raise AssertionError(f"it did not get ready: {(first + child.communicate()[1]).decode()}")
-    tracer = subprocess.Popen(
-        [*words, "-p", str(child.pid)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    traced = f"TracerPid:\t{tracer.pid}\n".encode()
-    wait_until(
-        lambda: traced in of(child.pid, "status") or not lives(tracer.pid), 20, "strace attached to the child"
-    )
-    assert lives(tracer.pid), "strace could not attach"
+    # It is the child's tracer before it has stopped it; not until then does it say so.
+    loud = [word for word in words if word != "-q"]
+    with tempfile.TemporaryFile() as said:
+        tracer = subprocess.Popen([*loud, "-p", str(child.pid)], stdout=subprocess.DEVNULL, stderr=said)
+
+        def attached() -> bool:
+            gone = not lives(tracer.pid)
+            return b" attached" in os.pread(said.fileno(), 4096, 0) or gone
+
+        wait_until(attached, 60, "strace attached to the child")
+        assert lives(tracer.pid), f"strace could not attach: {os.pread(said.fileno(), 4096, 0).decode()}"
     return tracer

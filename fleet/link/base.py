@@ -24,6 +24,15 @@ class Reply(Struct, frozen=True):
     over: bool = False
 
 
+# What `timeout` ends with when it had to end the command, GNU's and busybox's; -1 where it had to kill.
+_ENDED_THERE = frozenset({124, 137, 143, -1})
+
+
+def ended_there(reply: Reply, limit_s: float) -> bool:
+    """Whether the box itself ended the command, our limit being over: we were held up, and it was not."""
+    return not reply.over and reply.status in _ENDED_THERE and reply.took_s >= limit_s
+
+
 class Link(Protocol):
     """One open way to one box. Use it as a context manager: leaving it frees every thread and socket."""
 

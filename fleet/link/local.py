@@ -5,7 +5,7 @@ from typing import Self
 
 from fleet import clock
 from fleet.errors import LinkError, LinkTimeout
-from fleet.link.base import COMMAND, PROBE_MAX_BYTES, Reply, packed
+from fleet.link.base import COMMAND, PROBE_MAX_BYTES, Reply, ended_there, packed
 from fleet.link.child import Child
 from fleet.model.probe import Cause, Unreachable
 
@@ -33,18 +33,24 @@ class LocalLink:
             payload = packed(script, request, limit_s)
             said = child.talk(payload, deadline=began + limit_s, max_bytes=max_bytes)
         except TimeoutError:
-            self.close()
-            says = f"the answer did not end within {limit_s:g} s"
-            took_s = clock.monotonic() - began
-            away = Unreachable(Cause.TIMEOUT_COMMAND, says, transient=True, at=clock.now(), took_s=took_s)
-            raise LinkTimeout(away, where=_WHERE) from None
+            raise self._ran_out(began, limit_s) from None
         finally:
             if not child.exited:
                 child.kill()
             status = child.end()
         if said.over or status < 0:  # ended by us, or by a signal: no result
             status = -1
-        return Reply(status, said.out, said.err, clock.monotonic() - began, over=said.over)
+        reply = Reply(status, said.out, said.err, clock.monotonic() - began, over=said.over)
+        if ended_there(reply, limit_s):
+            raise self._ran_out(began, limit_s)
+        return reply
+
+    def _ran_out(self, began: float, limit_s: float) -> LinkTimeout:
+        self.close()
+        says = f"the answer did not end within {limit_s:g} s"
+        took_s = clock.monotonic() - began
+        away = Unreachable(Cause.TIMEOUT_COMMAND, says, transient=True, at=clock.now(), took_s=took_s)
+        return LinkTimeout(away, where=_WHERE)
 
     def close(self) -> None:
         """End the link: nothing is open between two runs."""

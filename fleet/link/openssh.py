@@ -16,7 +16,7 @@ from typing import Self
 from fleet import clock
 from fleet.errors import LinkError, UsageError
 from fleet.link.address import Address
-from fleet.link.base import PROBE_MAX_BYTES, Reply, packed
+from fleet.link.base import PROBE_MAX_BYTES, Reply, ended_there, packed
 from fleet.link.causes import Stage
 from fleet.link.child import Child
 from fleet.link.hostkeys import HostKey
@@ -118,7 +118,10 @@ class _Trip:
         if not said.over and (cut or not ended):
             raise self._failure(ran_out=False, words=said.err)
         status = -1 if said.over or self.log.signal_came or status < 0 else status
-        return Reply(status, said.out, said.err, clock.monotonic() - self._began, over=said.over)
+        reply = Reply(status, said.out, said.err, self.took_s, over=said.over)
+        if ended_there(reply, limit_s):
+            raise self._failure(ran_out=True, words=said.err)
+        return reply
 
     def _failure(self, *, ran_out: bool, words: bytes | None = None) -> LinkError | UsageError:
         words = self._running().words() if words is None else words

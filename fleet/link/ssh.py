@@ -16,7 +16,7 @@ from fleet.errors import LinkError
 from fleet.link import causes, hostkeys
 from fleet.link.address import Address
 from fleet.link.algorithms import WEAK, nothing_in_common
-from fleet.link.base import COMMAND, PROBE_MAX_BYTES, Reply, packed
+from fleet.link.base import COMMAND, PROBE_MAX_BYTES, Reply, ended_there, packed
 from fleet.link.causes import Scene, Stage
 from fleet.link.channel import receive, send
 from fleet.link.client import bare, by_fabric
@@ -176,11 +176,13 @@ class SshLink:
             with dog:
                 reply, whole = self._talk(packed(script, request, limit_s), max_bytes)
         except (OSError, EOFError, paramiko.SSHException) as error:
-            self._fail(error, began, limit_s, dog)
+            self._fail(error, began, limit_s, ran_out=dog.bitten)
+        ran_out = ended_there(reply, limit_s)
         if not whole:
             self._transport.join(0.2)  # it marks its channels before itself
-            if dog.bitten or self._line.ended or not self._transport.is_active():
-                self._fail(EOFError(), began, limit_s, dog)
+            ran_out = ran_out or dog.bitten
+        if ran_out or (not whole and (self._line.ended or not self._transport.is_active())):
+            self._fail(EOFError(), began, limit_s, ran_out=ran_out)
         return reply
 
     def _talk(self, payload: bytes, max_bytes: int) -> tuple[Reply, bool]:
@@ -200,13 +202,13 @@ class SshLink:
                 sender.join(_JOIN_S)
         return Reply(status, out, err, clock.monotonic() - began, over=over), whole
 
-    def _fail(self, error: Exception, began: float, limit_s: float, dog: Watchdog) -> NoReturn:
+    def _fail(self, error: Exception, began: float, limit_s: float, *, ran_out: bool) -> NoReturn:
         visit = self._visit
         scene = Scene(
             stage=Stage.COMMAND,
             took_s=clock.monotonic() - began,
             limit_s=limit_s,
-            ran_out=dog.bitten,
+            ran_out=ran_out,
             hung_up=self._line.ended or not self._transport.is_active(),
         )
         self.close()

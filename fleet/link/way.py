@@ -18,7 +18,7 @@ from fleet.model.probe import Cause
 from fleet.text.untrusted import decode, render_untrusted
 
 _TERM_GRACE_S = 0.5  # between asking the child to end and ending it
-_LEAVE_S = 0.5  # a child that closed its output has ended this long after
+_LEAVE_S = 2.0  # a child that closed its output has ended this long after
 _POLL_S = 0.01
 _NOT_FOUND, _NOT_RUNNABLE = 127, 126  # Source: POSIX, exit status of a shell's command
 _WORDS_SHOWN = 200
@@ -167,7 +167,7 @@ class Carrier:
             undo.pop_all()
 
     def parting(self) -> Parting:
-        """How it left, once the line is at its end; waits half a second for a child that is just leaving."""
+        """How it left, once the line is at its end; waits a little for a child that is just leaving."""
         left = self._left_within(_LEAVE_S)
         self.end()
         return Parting(self._child.returncode if left else None, self._stderr)

@@ -13,7 +13,6 @@ from onbox.ipc.known import Roll
 from onbox.ipc.target import Chosen, Target, answer, chosen, numbers, target
 from onbox.wire import card as cards
 
-_SETTLE_S = 1.0  # until the kernel shows a sent stop
 _WARNING = (
     "it is the foreground process of a terminal: its shell takes the terminal back now, and after a "
     "resume it runs in the background. Ctrl+Z there, then `fg`, is the safe way"
@@ -142,22 +141,23 @@ def _leaving(work: Work) -> List[Answer]:
 
 
 def _paused(work: Work) -> List[Answer]:
-    return [_signalled(loop, signal.SIGSTOP) for loop in work.loops]
+    deadline = time.monotonic() + work.options.wait
+    return [_signalled(loop, signal.SIGSTOP, deadline) for loop in work.loops]
 
 
 def _resumed(work: Work) -> List[Answer]:
-    return [_signalled(loop, signal.SIGCONT) for loop in work.loops]
+    deadline = time.monotonic() + work.options.wait
+    return [_signalled(loop, signal.SIGCONT, deadline) for loop in work.loops]
 
 
-def _signalled(loop: Chosen, number: int) -> Answer:
-    """Stopped or gone on, as the kernel shows it then; only a process that is proven to be the loop's."""
+def _signalled(loop: Chosen, number: int, deadline: float) -> Answer:
+    """Stopped or gone on, as the kernel shows it by then; only a process that is proven to be the loop's."""
     pid, stop = loop.known.pid, number == signal.SIGSTOP
     warning = stop and process.in_foreground(pid)
     watched = process.Watched(loop.known.identity)
     try:
         if process.owner(pid) != os.geteuid() or not watched.signalled(number):
             return answer(loop, answers.DIED, "is gone; nothing was signalled")
-        deadline = time.monotonic() + _SETTLE_S
         while (process.state_letter(pid) in ("T", "t")) != stop and time.monotonic() < deadline:
             time.sleep(0.005)
     except PermissionError:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Container, Dict, List, Optional
 
-from onbox.meter.nvml import Nvml, Seen, Use
+from onbox.meter.nvml import Nvml, Seen, Use, driver_library
 
 _EVERY_S = 1.0  # the driver itself renews its figures no more often
 _BEGIN_S = 1.0  # what a command waits at its gate for a driver's first answer
@@ -48,7 +48,7 @@ class Gpu:
         self._contained = contained_here() if contained is None else contained
         self._source: Any = None
         try:
-            self._source = _Asked(library)
+            self._source = _Asked(driver_library() if library is None else library)
             self.method: Optional[str] = "nvml"
         except (OSError, AttributeError):
             self._source = _Command(command, not_ours)

@@ -18,6 +18,7 @@ from onbox.meter.tree import Member, Tree
 
 _WORDS_BYTES = 4096  # of a descendant's command line
 _CONTENT_BYTES = 16384
+_NO_IMAGE = b"0 0"  # it ends, or is in the middle of its exec: no other program yet, and without words
 _YOUNG_S, _MARK_S = 2.0, 1.0
 _GATE_S = 1.0  # a command that looks as it did at its gate for so long only looks so
 
@@ -179,7 +180,7 @@ class Moments:
         lines, children = [], []
         for one, own in shown:
             share = self._shares.of(one)
-            if share.image != one.stat.image:
+            if share.image != one.stat.image and not (share.image and one.stat.image == _NO_IMAGE):
                 share.image = one.stat.image
                 line = records.child(
                     total.ts_ms,

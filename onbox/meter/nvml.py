@@ -60,12 +60,17 @@ _LISTS = (
 )
 
 
+def driver_library() -> Any:
+    """NVIDIA's library, of which nothing was asked yet. Raises OSError where there is none."""
+    return ctypes.CDLL("libnvidia-ml.so.1")
+
+
 class Nvml:
     """The library, open until `close`. Source: nvml.h of the CUDA toolkit."""
 
-    def __init__(self, library: Any = None) -> None:
-        """Raises OSError where there is no such library, or it finds no driver."""
-        self._lib = ctypes.CDLL("libnvidia-ml.so.1") if library is None else library
+    def __init__(self, library: Any) -> None:
+        """Raises OSError where it finds no driver."""
+        self._lib = library
         if self._lib.nvmlInit_v2() != 0:
             raise OSError("nvmlInit_v2 failed")
         self._devices = self._handles()

@@ -10,13 +10,13 @@ from onbox.meter.files import Files
 from onbox.meter.newest import Newest
 from onbox.meter.stat import NS_PER_TICK, Io, Stat, io_of, kib_of, stat_of
 
-_IDLE_S = (
-    1.0  # who did not run is read again this often: the kernel may have taken its memory, its parent ended
-)
+# Who did not run is read again this often: the kernel may have taken its memory, its parent ended.
+_IDLE_S = 1.0
 _WALK_S = 1.0  # a list of children may miss one while another ends: it is asked for again, whatever was new
 _FEW_THREADS = 16  # each thread lists its own children; the lists of more are read only every _WALK_S
 _STATUS_BYTES = 4096
 _ENVIRON_BYTES = 1 << 20
+_BECOMING_S, _BECOMING_LOOKS = 0.002, 50  # how long one in the middle of its exec is waited for
 _CPU_OF_PROCESS = 2  # CPUCLOCK_SCHED: time on a CPU in ns. Source: posix-timers of the kernel
 
 
@@ -87,9 +87,8 @@ class Tree:
         self._us = os.getpid()
         own = "%s/%d/task/%d/children" % (proc, self._us, self._us)
         self.lists = Path(own).exists() if lists is None else lists
-        self._strangers: Set[int] = (
-            set()
-        )  # children of ours that are not the tree's, as long as they are listed
+        # Children of ours that are not the tree's, as long as they are listed.
+        self._strangers: Set[int] = set()
         self._walk_at = self._threads_at = 0.0
         self._newest = Newest(proc, root)
         self._ran = False
@@ -234,9 +233,17 @@ class Tree:
         return self._mark in environment
 
     def _environment(self, pid: int) -> List[bytes]:
-        """What it was started with; nothing while it becomes another program, and when it has ended."""
+        """What it was started with; nothing when it has ended. In the middle of its exec it is waited for."""
+        for _ in range(_BECOMING_LOOKS):
+            found, stat = self._words(pid, "environ"), self._stat("%s/%d/stat" % (self._proc, pid))
+            if found or stat is None or stat.dead or self._words(pid, "cmdline"):
+                return found
+            time.sleep(_BECOMING_S)
+        return []
+
+    def _words(self, pid: int, name: str) -> List[bytes]:
         try:
-            with Path(self._proc, str(pid), "environ").open("rb") as file:
+            with Path(self._proc, str(pid), name).open("rb") as file:
                 return [word for word in file.read(_ENVIRON_BYTES).split(b"\0") if word]
         except OSError:
             return []

@@ -6,6 +6,7 @@ import time
 from onbox.monitor.watch import Watch, send
 
 KILL_S = 5.0  # how long killing goes on: who survives it is in the hands of the kernel
+_KILLS = 20  # rounds of it, whatever the time is: we may have stood still ourselves
 _LOOK_S, _LONGEST_LOOK_S = 0.01, 0.1
 
 
@@ -15,18 +16,18 @@ def end_tree(watch: Watch, grace_s: float, *, ask: bool = True) -> bool:
     Only who lives now is asked: what a process starts to end itself well is no target. `ask=False`: it was
     asked already.
     """
-    if ask:
-        asked = [pid for pid, _ in watch.sampler.living(fresh=True)]
-        send(asked, signal.SIGTERM)
-        send(asked, signal.SIGCONT)  # who is stopped would never hear it
     try:
+        if ask:
+            asked = [pid for pid, _ in watch.sampler.living(fresh=True)]
+            send(asked, signal.SIGTERM)
+            send(asked, signal.SIGCONT)  # who is stopped would never hear it
         if _gone(watch, time.monotonic() + grace_s):
             return False
     except KeyboardInterrupt:
         pass  # whoever says it twice means now
-    limit = time.monotonic() + KILL_S
-    while time.monotonic() < limit and _kill(watch):
-        continue
+    limit, rounds = time.monotonic() + KILL_S, 0
+    while (rounds < _KILLS or time.monotonic() < limit) and _kill(watch):
+        rounds += 1
     return True
 
 

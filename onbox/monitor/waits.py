@@ -84,7 +84,10 @@ class SignalWait(Wait):
     def _next(self, moment: float) -> None:
         while True:
             seen = signal.sigtimedwait(self._waited, _left(moment))
-            if seen is None or seen.si_signo == signal.SIGCHLD or self._told(seen):
+            # Stopped (SIGSTOP) until the time was over Python gives no None, but whatever stood in memory.
+            if seen is None or seen.si_signo not in self._waited:
+                return
+            if seen.si_signo == signal.SIGCHLD or self._told(seen):
                 return
 
 

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from types import TracebackType
-from typing import Dict, List, Optional, Protocol, Tuple, Type
+from typing import Callable, Dict, List, Optional, Protocol, Tuple, Type
 
 from onbox.loop import console
 from onbox.loop.faults import Faults
@@ -18,7 +18,7 @@ from onbox.pulse.words import Place
 
 EVERY_S = 30.0
 _LEAST_S = 0.01
-_WITHIN_S = 1.0
+_STEP_S, _STEPS = 0.05, 20  # how long we wait for a line on its way out
 _SHOWN = 3  # counters in a line, the innermost
 _FREELY = 100  # lines of a process's loops, before a quick one speaks only once a second
 
@@ -83,7 +83,7 @@ class Beat:
     def stop(self) -> None:
         """Nothing comes back: at the end of the interpreter no thread may be writing."""
         self._over = True
-        if self.lock.acquire(timeout=_WITHIN_S):
+        if _patient(lambda step_s: self.lock.acquire(timeout=step_s)):
             thread = self._thread
             self.lock.notify_all()
             self.lock.release()
@@ -162,11 +162,21 @@ def pause_s(every_s: Optional[float]) -> Optional[float]:
 def _joined(thread: Optional[threading.Thread]) -> None:
     # The thread itself may collect a loop that nobody holds any more.
     if thread is not None and thread is not threading.current_thread():
-        thread.join(_WITHIN_S)
+        _patient(lambda step_s: _ended(thread, step_s))
+
+
+def _ended(thread: threading.Thread, within_s: float) -> bool:
+    thread.join(within_s)
+    return not thread.is_alive()
+
+
+def _patient(waited: Callable[[float], bool]) -> bool:
+    """Whether it came true in time. In steps: a process that was stopped meanwhile has not waited so long."""
+    return any(waited(_STEP_S) for _ in range(_STEPS))
 
 
 def _before_fork() -> None:
-    _here.lock.acquire(timeout=_WITHIN_S)
+    _patient(lambda step_s: _here.lock.acquire(timeout=step_s))
 
 
 def _in_parent() -> None:

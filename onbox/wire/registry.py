@@ -64,13 +64,11 @@ def changed(folder: Path, change: Callable[[Dict[str, Any]], None]) -> None:
 
 
 def _locked(descriptor: int, lock: Path) -> None:
-    deadline = time.monotonic() + _LOCK_WITHIN_S
-    while True:
+    for _ in range(int(_LOCK_WITHIN_S / _AGAIN_S)):  # counted: who was stopped meanwhile has not waited
         with contextlib.suppress(BlockingIOError):
             return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if time.monotonic() > deadline:
-            raise TimeoutError("held by another for %g s: %s" % (_LOCK_WITHIN_S, lock))
         time.sleep(_AGAIN_S)
+    raise TimeoutError("held by another for %g s: %s" % (_LOCK_WITHIN_S, lock))
 
 
 def _current(folder: Path) -> Dict[str, Any]:

@@ -41,11 +41,12 @@ def loaded(content: bytes) -> Dict[str, Any]:
 
 def patiently(path: Path, cap: int, sleep: Callable[[float], None] = time.sleep) -> Dict[str, Any]:
     """The object in the file at `path`, read again for 50 ms while it is torn. Raises ValueError, OSError."""
-    deadline = time.monotonic() + _TORN_FOR_S
+    deadline, late = time.monotonic() + _TORN_FOR_S, False
     while True:
         try:
             return loaded(read_plain(path, cap))
         except ValueError:
-            if time.monotonic() > deadline:
+            if late:
                 raise
         sleep(_AGAIN_S)
+        late = time.monotonic() > deadline  # it is read once more: we may have stood still, not the writer

@@ -43,7 +43,11 @@ the_job() {                       # job = the stage's own process: below the she
     case $(tr '\000' ' ' 2>/dev/null <"/proc/$c_pid/cmdline") in *" supervise "* | *" watched "*) ;; *"/runs/$run/stages/"*) c_shell=$c_pid ;; esac
     [ "$c_shell" = none ] || break
   done
-  for c_pid in $left; do [ "$(parent "$c_pid")" != "$c_shell" ] || { job=$c_pid; break; }; done
+  for c_pid in $left; do          # of a pipe the one who writes into it: the numbers of pids say nothing
+    [ "$(parent "$c_pid")" = "$c_shell" ] || continue
+    [ -n "$job" ] || job=$c_pid
+    [ -p "/proc/$c_pid/fd/0" ] || { job=$c_pid; break; }
+  done
   [ -n "$job" ] || job=$c_shell
   [ "$job" != none ] || job=${left%% *}
 }

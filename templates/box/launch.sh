@@ -88,7 +88,8 @@ await() {                         # await TIME: until there is a first line, or 
 
 how='' first='' late=$(($(date +%s) + grace))
 if [ "$detach" = tmux ] && by_tmux; then
-  await $((late - grace + (grace < 5 ? grace : 5)))
+  soon=$(($(date +%s) + 5))                    # from now: a server's own start takes nothing from the pane's time
+  await $((soon < late ? soon : late))
   [ -n "$first" ] || by_setsid "$said.2"       # tmux says 0 for a pane that never came up
 else
   by_setsid "$said.2"

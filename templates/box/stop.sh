@@ -103,7 +103,7 @@ while [ -n "$left" ]; do
 done
 within 5
 while [ -n "$left" ] && time_left; do signal KILL $left; nap; look; done
-within 6                          # its stage is gone: the chain writes its end record by itself
+within 12                         # its stage is gone: the chain writes its end record by itself, on a slow disk too
 while chain_lives && time_left; do nap; look; signal KILL $left; done
 for sig in TERM KILL; do
   within 3

@@ -11,11 +11,11 @@ wait_for_end() {
   until [ -e "$w_dir/attempt" ]; do            # before attempt 1 has its lock, a free lock means nothing
     [ "$(date +%s)" -lt "$w_until" ] || return 1
     nap
+    w_left=$((w_until - $(date +%s)))
   done
   [ -e "$p_lockdir/chain.lock" ] || return 0
   if flock --help 2>&1 | grep -q -e '-w'; then
-    w_left=$((w_until - $(date +%s)))
-    [ "$w_left" -gt 0 ] || w_left=0
+    [ "$w_left" -gt 0 ] || w_left=0             # whole: a second that turns here would take a short hold away
     flock -s -w "$w_left" "$p_lockdir/chain.lock" true </dev/null >/dev/null 2>&1
     return
   fi

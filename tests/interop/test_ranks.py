@@ -9,7 +9,7 @@ import pytest
 from peers import OURS, PYTHON, ROOT, Folder
 from waiting import wait_until
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 TIMES = 50
 WITHIN_S = 120.0
 
@@ -129,6 +129,19 @@ def living(ranks):
     return found
 
 
+def told_to_continue(ranks, target):
+    """The answers, once both follow. One that is held up for long keeps both: then it is said once more."""
+    said = []
+
+    def followed():
+        said.append(ranks.folder.asked(OURS, "continue", target, "--wait", "60", "--json", within_s=WITHIN_S))
+        assert said[-1].returncode == 0 or all(card["loops"] for card in living(ranks)), said[-1]
+        return said[-1].returncode == 0
+
+    wait_until(followed, WITHIN_S, "one iteration for both")
+    return json.loads(said[-1].stdout)["answers"]
+
+
 def test_both_leave_at_one_iteration_every_time(ranks):  # R153
     left = []
     for _ in range(TIMES):
@@ -136,9 +149,7 @@ def test_both_leave_at_one_iteration_every_time(ranks):  # R153
         cards = living(ranks)
         assert [(card["rank"], card["world"]) for card in cards] == [(0, 2), (1, 2)]
         assert cards[0]["group"] == cards[1]["group"]
-        said = ranks.folder.asked(OURS, "continue", "ranks", "--wait", "60", "--json", within_s=WITHIN_S)
-        answers = json.loads(said.stdout)["answers"]
-        assert said.returncode == 0, said
+        answers = told_to_continue(ranks, "ranks")
         assert all(answer["confirmed"] for answer in answers) and len(answers) == 2
         left.append(ranks.ended())
     print("left at", left)
@@ -155,7 +166,7 @@ def test_one_alone_is_refused_and_both_go_on(ranks):  # R153
     assert said.returncode == 0
     for answer in json.loads(said.stdout)["answers"]:
         assert isinstance(answer["reply"]["state"]["tracked"]["met"], float)  # a tensor in the program
-    assert ranks.folder.asked(OURS, "continue", "all", "--wait", "60").returncode == 0
+    told_to_continue(ranks, "all")
     first, second = ranks.ended()
     assert first == second
 

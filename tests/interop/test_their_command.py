@@ -11,7 +11,7 @@ import pytest
 from peers import BOTH, OURS, THEIRS, WITHIN_S, held, moves, state, stops
 from waiting import wait_until
 
-pytestmark = pytest.mark.parametrize("module", BOTH)
+pytestmark = [pytest.mark.parametrize("module", BOTH), pytest.mark.timeout(400)]
 BLOCK = r"\[loopmonitor\] PID {pid}  iter \d+\n         elapsed [\d:]+  ETA \?\n         loss=\S+  lr=\S+\n"
 
 
@@ -137,7 +137,9 @@ def test_tail_ends_with_the_program(folder, module):
 
 def test_notify_sees_the_condition(folder, module):
     one = folder.turning(module)
-    said = folder.asked(THEIRS, "notify", one.pid, "iteration > 3 and loss < 1", "--interval", "0.05")
+    wait_until(lambda: (state(one) or {"iteration": 0})["iteration"] > 3, WITHIN_S, "four iterations")
+    with held(one):
+        said = folder.asked(THEIRS, "notify", one.pid, "iteration > 3 and loss < 1", "--interval", "0.05")
     assert said.returncode == 0
     assert said.stdout.endswith("[loopmonitor] Condition met \N{EM DASH} notification sent.\n")
     assert stops(one) == 0

@@ -6,6 +6,8 @@ import stat
 import pytest
 from peers import BOTH, OURS, THEIRS, held, moves, stops
 
+pytestmark = pytest.mark.timeout(300)
+
 STEPS = """
 import time
 from pathlib import Path
@@ -15,6 +17,7 @@ for step in ipc_range(1000, label="fünf wörter"):
     while Path("hold").exists():
         Path("held").touch()
         time.sleep(0.005)
+    Path("held").unlink(missing_ok=True)
     if Path("stop").exists():
         break
     time.sleep(0.005)
@@ -43,7 +46,7 @@ def samples(folder):
             texts = [(folder.ipc / name).read_bytes() for name in ("registry.json", f"{one.pid}.state.json")]
             entry = read(folder.ipc / "registry.json")[str(one.pid)]
             state = read(folder.ipc / f"{one.pid}.state.json")
-            paths = [path for path in folder.ipc.iterdir() if path.name != "onbox"]
+            paths = [path for path in folder.ipc.iterdir() if path.name != "onbox" and path.name[0] != "."]
             modes = {path.name.replace(str(one.pid), "PID"): path.lstat().st_mode for path in paths}
         assert stops(one) == 0
         found[module] = (one, entry, state, texts, modes)

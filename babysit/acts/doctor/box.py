@@ -22,7 +22,7 @@ from fleet.model.spec import BoxSpec
 
 LOGIN_S = 15.0  # a doctor's patience; a tick has the box's own limit
 _ANSWER_S = 15.0
-_TURN_S = 5.0
+_TURN_S = 10.0
 _CRON_EXTRA_S = 5.0
 VISIT_S = 2 * LOGIN_S + _ANSWER_S + _TURN_S + _CRON_EXTRA_S
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from babysit.acts.armed import triggers
+from babysit.acts.armed import phrases, triggers
 from babysit.acts.here import Here
 from fleet.errors import BabysitError
 from fleet.link.hostkeys import HostKey
@@ -50,7 +50,7 @@ def with_ledger(ground: Ground) -> Ground:
             return msgspec.structs.replace(
                 ground,
                 runs=runs,
-                fires=triggers(ledger, ground.now),
+                fires=phrases(triggers(ledger, ground.now)),
                 pins={name: HostKey(pin.key_type, pin.key_b64) for name, pin in pins.items()},
                 last_tick_at=last.at if last else None,
             )

@@ -19,7 +19,7 @@ from fleet.model.spec import BoxSpec
 from fleet.text.quote import sh
 from fleet.text.say import plural
 
-_ASK_S = 5.0
+_ASK_S = 10.0
 _REFUSED = 4  # what the box will say
 _OTHERS_WRITE = 0o022
 _OTHERS_READ = 0o077

@@ -20,6 +20,7 @@ FILES = {
     "spec.json": b"{}",
 }
 SEED = 20261122
+pytestmark = pytest.mark.timeout(300)
 
 # One of several hosts: claims names in as many threads as there are run ids, and prints what it was told.
 HOST = """
@@ -31,7 +32,7 @@ told = {}
 def one(run_id):
     link = LocalLink(env={"HOME": home, "PATH": "/usr/bin:/bin"})
     got = claim(link, state_dir=None, run_name="train", run_id=run_id, files={"plan": run_id.encode(), "stages/01-a.sh": b"x" * 5000},
-        expect_owner=None if expect == "-" else expect, limit_s=50)
+        expect_owner=None if expect == "-" else expect, limit_s=200)
     told[run_id] = [got.owner, got.fresh]
 threads = [threading.Thread(target=one, args=(i,)) for i in ids]
 sys.stdin.readline()
@@ -58,7 +59,7 @@ def race(box, ids, expect="-"):
         host.stdin.flush()
     told = {}
     for host in hosts:
-        out, _ = host.communicate(timeout=55)
+        out, _ = host.communicate(timeout=250)
         assert host.returncode == 0
         told |= json.loads(out)
     return told
@@ -84,7 +85,7 @@ def test_of_twenty_parallel_claims_exactly_one_wins_and_all_agree(tmp_path, expe
 
 def take(link, run_id, expect=None):
     return claim(
-        link, state_dir=None, run_name="train", run_id=run_id, files=FILES, expect_owner=expect, limit_s=30
+        link, state_dir=None, run_name="train", run_id=run_id, files=FILES, expect_owner=expect, limit_s=90
     )
 
 
@@ -105,12 +106,12 @@ def nothing_before(_):
 
 
 def killed_claims(tmp_path, count, before, victim):
-    """Kill `count` claims at seeded moments; yields each box afterwards. At least half must die at work."""
+    """Kill `count` claims at seeded moments, and more until half of them died at work; yields each box afterwards."""
     pick = random.Random(SEED)
     print(f"seed {SEED}")
     usual_s = min(usual_claim_s(SmallBox(tmp_path / f"trial{number}")) for number in range(2))
     cut = 0
-    for number in range(count):
+    for number in range(4 * count):
         box = SmallBox(tmp_path / f"box{number}")
         before(box)
         link = KilledLink(box.env, pick.uniform(0.1, 1.0) * usual_s)
@@ -118,7 +119,11 @@ def killed_claims(tmp_path, count, before, victim):
             victim(box, link)
         cut += not link.answered
         yield box
-    assert cut >= count // 2, f"only {cut} of {count} claims were killed before they answered"
+        if number + 1 >= count and cut >= count // 2:
+            return
+        if link.answered:
+            usual_s *= 0.9  # the machine is less busy than it was
+    pytest.fail(f"only {cut} of {4 * count} claims were killed before they answered")
 
 
 def test_a_claim_killed_at_any_moment_leaves_no_run_or_a_whole_one(tmp_path):  # P8

@@ -37,12 +37,13 @@ def sha(text):
 
 @pytest.fixture
 def box(tmp_path):
-    return SmallBox(tmp_path / "box")
+    return SmallBox(tmp_path / "box").patient()
 
 
 def git(folder, *words):
     env = {"HOME": str(folder), "PATH": os.environ["PATH"], "GIT_CONFIG_NOSYSTEM": "1"}
-    named = ("-c", "user.name=a", "-c", "user.email=a@b")
+    # Nothing of it goes on behind our back.
+    named = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "maintenance.auto=false", "-c", "gc.auto=0")
     return subprocess.run(
         ["git", *named, *words], cwd=folder, env=env, check=True, capture_output=True, text=True
     ).stdout
@@ -65,7 +66,7 @@ JOB = a_run("python train.py", cwd="~/proj")
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_named_scripts_and_globs_are_hashed_once_under_every_shell(tmp_path, shell):
-    box = SmallBox(tmp_path / "box", small_path(tmp_path / "bin", shell=shell))
+    box = SmallBox(tmp_path / "box", small_path(tmp_path / "bin", shell=shell)).patient()
     (box.home / "src").mkdir()
     for name in ("train.py", "odd name.py", "-x.py", "src/a.py"):
         (box.home / name).write_text(name)
@@ -91,7 +92,7 @@ def test_the_first_hasher_there_is_is_used_and_named(tmp_path, tool, kind):
     path = small_path(tmp_path / "bin")
     if tool != "cksum":
         (tmp_path / "bin" / tool).symlink_to(shutil.which(tool))
-    box = SmallBox(tmp_path / "box", path)
+    box = SmallBox(tmp_path / "box", path).patient()
     text = "print('x')\n"
     (box.home / "train.py").write_text(text)
     found = look(box, a_run("python train.py"))
@@ -103,7 +104,7 @@ def test_the_first_hasher_there_is_is_used_and_named(tmp_path, tool, kind):
 
 
 def test_a_box_without_git_and_one_without_a_repository_say_so(tmp_path, box):
-    bare = SmallBox(tmp_path / "bare", small_path(tmp_path / "bin"))
+    bare = SmallBox(tmp_path / "bare", small_path(tmp_path / "bin")).patient()
     assert look(bare, a_run("true")).git_why == "no git on the box"
     assert look(box, a_run("true")).git_why == "no git repository"
 
@@ -197,7 +198,8 @@ def test_a_missing_object_fetches_nothing(box, repo):
 
 
 def test_a_git_that_hangs_costs_its_seconds_and_no_more(box, repo):
-    box.program("git", "#!/bin/sh\nexec sleep 60\n")
+    (box.home / ".programs/timeout").unlink()
+    box.program("git", "#!/bin/sh\nexec sleep 600\n")
     found = look(box, JOB)
     assert found.git_why == "git failed: no answer in time" and found.files
 
@@ -243,7 +245,7 @@ def test_looking_writes_nothing(box, repo):
 def test_a_run_id_that_is_none_is_refused_by_the_script(box):  # S16
     pairs = [("act", "code"), ("state", "-"), ("id", "../../etc"), ("codedir", "~")]
     with pytest.raises(ProbeUnreadable, match="not a run id"):
-        ask(box.link(), ("frame", "ground", "code"), pairs, where="x", limit_s=10)
+        ask(box.link(), ("frame", "ground", "code"), pairs, where="x", limit_s=60)
 
 
 def test_preflight_brings_the_code_in_its_one_visit_and_dry_it_makes_nothing(box, repo):
@@ -252,7 +254,7 @@ def test_preflight_brings_the_code_in_its_one_visit_and_dry_it_makes_nothing(box
         box=BOX,
         run_name="train",
         onbox_name="onbox-0.pyz",
-        limit_s=30,
+        limit_s=60,
         cwd="~/proj",
         spec=JOB.spec,
         dry=True,

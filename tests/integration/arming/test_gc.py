@@ -17,6 +17,7 @@ from fleet.arming.start import launch
 from fleet.model.run import Run
 from fleet.model.spec import BoxSpec, RunSpec, Stage
 
+pytestmark = pytest.mark.timeout(180)
 DAY = 86400
 BOX = BoxSpec("gpu1", "h")
 TOOL = "onbox-0123456789ab.pyz"
@@ -65,15 +66,15 @@ def run_of(box, run_id, command="true", *, name="train", expect=None, days=40, o
         run_id=run_id,
         files=files.files,
         expect_owner=expect,
-        limit_s=30,
+        limit_s=60,
     )
     folder = box.state / "runs" / run_id
     if start:
-        answer = launch(box.link(), state_dir=None, run_id=run_id, expect="0", detach="setsid")
+        answer = launch(box.link(), state_dir=None, run_id=run_id, expect="0", detach="setsid", limit_s=60)
         assert answer.word == "started", answer
         if command != WAIT:
-            wait_until((folder / "end").exists, 20, "its end record")
-            wait_until(lambda: free(folder), 20, "its locks are free")
+            wait_until((folder / "end").exists, 60, "its end record")
+            wait_until(lambda: free(folder), 60, "its locks are free")
             aged(folder / "end", days)
     return folder
 
@@ -109,10 +110,10 @@ def test_a_tool_that_somebody_is_about_to_use_is_young_again(box):
 def test_a_tool_in_the_path_of_a_living_process_stays(box):
     path = tool(box)
     env = {**box.env, "PYTHONPATH": f"/x:{path}:/y"}
-    child = subprocess.Popen(["sleep", "60"], env=env)
+    child = subprocess.Popen(["sleep", "600"], env=env)
     try:
         wait_until(
-            lambda: TOOL.encode() in Path(f"/proc/{child.pid}/environ").read_bytes(), 10, "its environment"
+            lambda: TOOL.encode() in Path(f"/proc/{child.pid}/environ").read_bytes(), 60, "its environment"
         )
         assert swept(box) == {} and path.exists()
     finally:
@@ -241,9 +242,9 @@ def test_a_run_that_lives_stays_and_so_does_one_whose_leftover_lives(box):  # P1
     left = run_of(box, "eval-b2", name="eval")
     try:
         tag = next(line for line in (left / "plan").read_text().splitlines() if line.startswith("tag="))[4:]
-        child = subprocess.Popen(["sleep", "60"], env={**box.env, "BABYSIT_TAG": f"{tag}/01-train"})
+        child = subprocess.Popen(["sleep", "600"], env={**box.env, "BABYSIT_TAG": f"{tag}/01-train"})
         wait_until(
-            lambda: b"BABYSIT_TAG" in Path(f"/proc/{child.pid}/environ").read_bytes(), 10, "its environment"
+            lambda: b"BABYSIT_TAG" in Path(f"/proc/{child.pid}/environ").read_bytes(), 60, "its environment"
         )
         found = swept(box, days=0, superseded=True, finished=True)
         assert living.is_dir() and left.is_dir()
@@ -255,8 +256,8 @@ def test_a_run_that_lives_stays_and_so_does_one_whose_leftover_lives(box):  # P1
             child.kill()
             child.wait()
         (box.home / "go").touch()
-        wait_until((living / "end").exists, 20, "the end of what lived")
-        wait_until(lambda: free(living), 20, "its locks are free")
+        wait_until((living / "end").exists, 60, "the end of what lived")
+        wait_until(lambda: free(living), 60, "its locks are free")
     assert {name for name, each in swept(box, days=0, finished=True).items() if each.goes} == {
         "eval-b2",
         "train-a1",
@@ -266,10 +267,10 @@ def test_a_run_that_lives_stays_and_so_does_one_whose_leftover_lives(box):  # P1
 @pytest.mark.parametrize("lock", ["chain.lock", "stage.lock"])
 def test_a_held_lock_keeps_a_run(box, lock):
     folder = run_of(box, "train-a1")
-    holder = subprocess.Popen(["flock", "-F", "-s", folder / lock, "sleep", "60"])
+    holder = subprocess.Popen(["flock", "-F", "-s", folder / lock, "sleep", "600"])
     try:
         taken = ["flock", "-n", folder / lock, "true"]
-        wait_until(lambda: subprocess.run(taken, check=False).returncode != 0, 10, "the lock is held")
+        wait_until(lambda: subprocess.run(taken, check=False).returncode != 0, 60, "the lock is held")
         found = swept(box, finished=True)
         assert [(each.goes, each.why) for each in found.values()] == [(False, "done: its lock is held")]
         assert folder.is_dir()

@@ -1,6 +1,5 @@
 import hashlib
 import os
-import time
 
 import msgspec
 import pytest
@@ -222,16 +221,15 @@ def test_binary_in_the_log_comes_back_without_its_nul_bytes(armed):  # R42
     assert tail(armed, 10**5).data == content.replace(b"\0", b"")
 
 
-def test_a_log_of_ten_gigabytes_costs_no_more(armed):  # P9
+def test_a_log_of_ten_terabytes_costs_no_more(armed):  # P9
+    """Read from its beginning it would cost an hour, and a visit has its 20 s."""
     with (armed.state / "runs/train-a1/run.log").open("wb") as file:
-        file.truncate(10 * 10**9)
+        file.truncate(10**13)
         file.seek(0, os.SEEK_END)
         file.write(b"last words\n")
-    began = time.monotonic()
     got = tail(armed, 4096)
     assert got.data.endswith(b"last words\n")
-    assert got.size == 10 * 10**9 + 11
-    assert time.monotonic() - began < 5
+    assert got.size == 10**13 + 11
 
 
 def test_no_log_yet_and_no_such_run_are_not_found(armed):

@@ -3,6 +3,7 @@
 They stand apart from the tests so that test_guards.py can run them against a chain without its guard.
 """
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -25,8 +26,8 @@ numbers = open('/proc/self/stat').read().rpartition(') ')[2].split()
 work, start, end = os.environ['W'], int(numbers[47]), int(numbers[48])
 ctypes.memset(start, 0, end - start)
 assert b'TAG' not in open('/proc/self/environ', 'rb').read()
-open(work + '/launches', 'a').write('train %d\\n' % os.getpid())
 open(work + '/alive', 'x')
+open(work + '/launches', 'a').write('train %d\\n' % os.getpid())
 open(work + '/gate').read()
 os.unlink(work + '/alive')
 """
@@ -49,14 +50,18 @@ ORPHANS = {
 
 
 def parallel(make_run, body, *, cripple=(), homes=2, starts=20):
-    """20 starts at once from each of two homes: one launch a run, whatever the job does."""
+    """20 starts at once from each of two homes, and a late one: one launch a run, whatever the job does."""
     runs = [make_run(cripple=cripple, train=body) for _ in range(homes)]
-    processes = [
-        (run, run.start("0", SHELLS[index % len(SHELLS)])) for index in range(starts) for run in runs
-    ]
+    with (runs[0].home / "all are here").open("w") as line:
+        fcntl.flock(line, fcntl.LOCK_EX)
+        processes = [
+            (run, run.start("0", SHELLS[index % len(SHELLS)], line.name))
+            for index in range(starts)
+            for run in runs
+        ]
     if body == LONG:
         wait_until(
-            lambda: sum(p.poll() is None for _, p in processes) <= homes, 40, "all losers have answered"
+            lambda: sum(p.poll() is None for _, p in processes) <= homes, 120, "all losers have answered"
         )
         for run in runs:
             run.up()
@@ -64,6 +69,7 @@ def parallel(make_run, body, *, cripple=(), homes=2, starts=20):
             assert len(run.launches()) == 1, f"{len(run.launches())} launches beside a living one"
             run.open_gate()
     said = [result(process) for _, process in processes]
+    said += [run.result("0") for run in runs]
     for run in runs:
         assert len(run.launches()) == 1, f"{len(run.launches())} launches of {starts} starts: {words(said)}"
         assert not run.collisions()
@@ -99,7 +105,7 @@ def orphan(make_run, kind, *, cripple=(), starts=5):
     run.crash_chain(first)
     if kind != "shell child":
         # What stands between chain and worker goes too, so that only the worker itself is left to be seen.
-        wait_until(lambda: not _others(run, worker), 10, "only the worker is left")
+        wait_until(lambda: not _others(run, worker), 60, "only the worker is left")
     assert alive(worker)
     seen = run.verdict()
     said = _no_second(run, starts)
@@ -132,7 +138,7 @@ def _no_second(run, starts):
     """Starts that must all be refused; a launch beside the worker is noticed at once, and its pid kept."""
     processes = [run.start("1") for _ in range(starts)]
     wait_until(
-        lambda: len(run.launches("train")) > 1 or all(p.poll() is not None for p in processes), 30, "answers"
+        lambda: len(run.launches("train")) > 1 or all(p.poll() is not None for p in processes), 120, "answers"
     )
     second = len(run.launches("train")) > 1
     if second:
@@ -191,10 +197,10 @@ def marker_target(make_run, *, cripple=(), targets=TARGETS, early=(True, False))
 
 
 LEFTOVERS = {
-    "nohup": "nohup sleep 60 >/dev/null 2>&1 &",
-    "fd 8 closed": "setsid sleep 60 8>&- &",
-    "clean environment": 'env -i PATH="$PATH" sleep 60 8>&- &',
-    "deaf to TERM": "trap '' TERM; setsid sleep 60 &",
+    "nohup": "nohup sleep 600 >/dev/null 2>&1 &",
+    "fd 8 closed": "setsid sleep 600 8>&- &",
+    "clean environment": 'env -i PATH="$PATH" sleep 600 8>&- &',
+    "deaf to TERM": "trap '' TERM; setsid sleep 600 &",
 }
 
 
@@ -230,7 +236,7 @@ def locks_deleted(make_run, *, cripple=()):
     )
     sync.chmod(0o755)
     first = run.start("0", PATH=f"{folder}:{os.environ['PATH']}")
-    wait_until(held.exists, 15, "the chain stands between two stages")
+    wait_until(held.exists, 60, "the chain stands between two stages")
     # What holds the lock besides the chain is its sync; a deleted file has no name to find it by.
     for name in ("chain", "stage"):
         (run.dir / f"{name}.lock").unlink()

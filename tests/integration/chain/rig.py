@@ -4,6 +4,7 @@ import contextlib
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -21,19 +22,30 @@ from fleet.model.run import Run
 from fleet.model.spec import BoxSpec, RunSpec, Stage
 
 PYTHON = sys.executable
+BOUND_S = 120  # a start that settles looks through /proc some fifty times
+LAUNCH_S = 60.0
 SHELLS = tuple(
     shell for shell in (("dash",), ("bash",), ("busybox", "sh")) if shutil.which(shell[0]) is not None
 )
 
-# What a stage's shell knows: `work NAME` counts its launch and sees whether another is alive beside it,
-# `gate` waits for the test, `over` says that it is gone.
+# What a stage's shell knows: `work NAME` sees whether another is alive beside it and counts its launch, which is
+# the last that it does; `gate` waits for the test, `over` says that it is gone.
 _PRELUDE = """W={work}; R={folder}; export W
-work() {{ echo "$1 $BASHPID" >>$W/launches; ( set -C; : >$W/alive ) 2>/dev/null || echo "$1" >>$W/collisions; }}
+work() {{ ( set -C; : >$W/alive ) 2>/dev/null || echo "$1" >>$W/collisions; echo "$1 $BASHPID" >>$W/launches; }}
 gate() {{ read -r _ <$W/gate; }}; over() {{ rm -f $W/alive; }}
 export -f work gate over
 """
 LONG = "work train; gate; over"
 GUARDS = ("fence", "fd8", "fd9", "environ", "mark", "nonce", "plain", "leftovers", "identity")
+# A `sleep` for those who wait a while for somebody else's line: what they wait for comes before they go on.
+_SLEEP = """#!/bin/sh
+n=0
+case $1 in
+  0.05) until grep -q . {folder}/.babysit-first.*.[12] || [ $n = 600 ]; do n=$((n + 1)); {sleep} 0.1; done ;;
+  0.1) until grep -qxF {line} {folder}/run.log || [ $n = 600 ]; do n=$((n + 1)); {sleep} 0.1; done ;;
+esac 2>/dev/null
+exec {sleep} "$@"
+"""
 
 
 def proc(pid, name):
@@ -107,10 +119,15 @@ class Rig:
 
     # -- starting and killing
 
-    def start(self, expect=None, shell=None, **env):
-        """One start of the chain, not waited for; `expect` None quotes what the records say."""
+    def start(self, expect=None, shell=None, behind=None, **env):
+        """One start of the chain, not waited for; `expect` None quotes what the records say.
+
+        `behind`: a lock file, at which it stands until nobody holds it.
+        """
+        expect = self.seen() if expect is None else expect
+        words = [*(shell or random.choice(SHELLS)), str(self.chain), expect]
         process = subprocess.Popen(
-            [*(shell or random.choice(SHELLS)), str(self.chain), self.seen() if expect is None else expect],
+            words if behind is None else ["sh", "-c", 'flock -s "$0" true; exec "$@"', str(behind), *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -121,7 +138,7 @@ class Rig:
         self.procs.append(process)
         return process
 
-    def result(self, expect=None, bound_s=40, **env):
+    def result(self, expect=None, bound_s=BOUND_S, **env):
         """Exit code and first word of one start, waited for."""
         return result(self.start(expect, **env), bound_s)
 
@@ -135,18 +152,28 @@ class Rig:
         """What the box says when this attempt is to end; `path` stands for the box's PATH."""
         link = LocalLink({**os.environ, "PATH": str(path)} if path else None)
         return stop(
-            link, state_dir=str(self.state), run_id=self.run_id, attempt=attempt, grace_s=grace_s, limit_s=45
+            link, state_dir=str(self.state), run_id=self.run_id, attempt=attempt, grace_s=grace_s, limit_s=100
         )
 
-    def launch(self, expect=None, detach="setsid", path=None, env=None):
-        """What the box says to a detached start."""
+    def launch(self, expect=None, detach="setsid", path=None, env=None, prints=None):
+        """What the box says to a detached start. `prints`: the job's line that is waited for, however late it is."""
         environ = {**os.environ, "HOME": str(self.home), **(env or {})}
         if path:
             environ["PATH"] = str(path)
+        if prints is not None:
+            environ["PATH"] = f"{self._patient(prints)}:{environ['PATH']}"
         return launch(
             LocalLink(environ), state_dir=str(self.state), run_id=self.run_id, detach=detach,
-            expect=self.seen() if expect is None else expect,
+            expect=self.seen() if expect is None else expect, limit_s=LAUNCH_S,
         )  # fmt: skip
+
+    def _patient(self, line):
+        folder = self.home / "patient"
+        folder.mkdir(exist_ok=True)
+        text = _SLEEP.format(folder=self.dir, line=shlex.quote(line), sleep=shutil.which("sleep"))
+        (folder / "sleep").write_text(text)
+        (folder / "sleep").chmod(0o755)
+        return folder
 
     def open_gate(self):
         (self.work / "gate").write_text("go\n")
@@ -159,7 +186,7 @@ class Rig:
             process.wait()
             if process.stdout:
                 process.stdout.close()
-        wait_until(self._ended, 10, "everything of the run is gone")
+        wait_until(self._ended, 60, "everything of the run is gone")
 
     def _ended(self):
         left = [pid for pid in {*self.tagged(), *self.pids, *self.marked()} if alive(pid)]
@@ -196,7 +223,11 @@ class Rig:
         return pid
 
     def up(self, times=1):
-        wait_until(lambda: len(self.launches("train")) >= times, 30, f"launch {times} of the trainer")
+        wait_until(lambda: len(self.launches("train")) >= times, 60, f"launch {times} of the trainer")
+
+    def over(self, seen):
+        """The records say so, and the chain that wrote them has left."""
+        wait_until(lambda: self.seen() == seen and self.verdict() == "free", 60, f"the run is at {seen}")
 
     def stamped(self):
         names = {path.name for path in (self.dir / "markers").glob("*")}
@@ -237,7 +268,7 @@ class Rig:
         return ""
 
 
-def result(process, bound_s=40):
+def result(process, bound_s=BOUND_S):
     """Exit code and output of one start."""
     out, _ = process.communicate(timeout=bound_s)
     return process.returncode, out.strip()

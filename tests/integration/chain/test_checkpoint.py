@@ -1,10 +1,11 @@
 """Saving before a stop, in every shell: by a command with a limit, or by a signal to those who listen to it."""
 
 import os
+import shutil
 
 import msgspec
 import pytest
-from integration.chain.rig import PYTHON
+from integration.chain.rig import BOUND_S, PYTHON
 from processes import lives, of, pids
 from small_box import SHELLS, small_path
 from waiting import wait_until
@@ -13,6 +14,7 @@ from fleet.arming.chain import checkpoint_file
 from fleet.arming.start import stop
 from fleet.link.local import LocalLink
 
+pytestmark = pytest.mark.timeout(300)
 _TRAINER = """
 import os, signal, sys, time
 folder = sys.argv[1]
@@ -21,7 +23,8 @@ def save(number, frame):
     for part in ("first half\\n", "second half\\n"):
         with open(folder + "/model.ckpt", "a") as file:
             file.write(part)
-        time.sleep(0.5)
+        while not os.path.exists(folder + "/go on"):
+            time.sleep(0.05)
 
 def end(number, frame):
     with open(folder + "/ended", "w") as file:
@@ -38,15 +41,24 @@ while True:
     time.sleep(0.05)
 """
 _SAVED = "first half\nsecond half\n"
+# A second of the script's: in its first the trainer writes one half, in its second the other, however slow it is.
+_SECOND = """#!/bin/sh
+if [ "$1" = 1 ]; then
+  half=first; [ ! -e {work}/begun ] || {{ half=second; : >{work}/"go on"; }}
+  : >{work}/begun
+  until case $(cat {work}/model.ckpt) in *$half*) ;; *) false ;; esac; do {sleep} 0.05; done 2>/dev/null
+fi
+exec {sleep} "$@"
+"""
 
 
 @pytest.fixture
 def trained(make_run, tmp_path):
-    """`trained(checkpoint, words, limit_s)`: a run under way whose trainer saves on USR1, in a pipe."""
+    """`trained(checkpoint, words, limit_s, into)`: a run under way whose trainer saves on USR1, in a pipe."""
 
-    def make(checkpoint, words="", limit_s=30):
+    def make(checkpoint, words="", limit_s=90, into="{} | cat"):
         (tmp_path / "trainer.py").write_text(_TRAINER)
-        run = make_run(train=f"{PYTHON} {tmp_path}/trainer.py $W {words} | cat; true")
+        run = make_run(train=into.format(f"{PYTHON} {tmp_path}/trainer.py $W {words}") + "; true")
         run.run = msgspec.structs.replace(
             run.run,
             spec=msgspec.structs.replace(
@@ -67,17 +79,22 @@ def trained(make_run, tmp_path):
     return make
 
 
-def _stop(run, shell=None, *, require=False, tmp_path=None):
+def _stop(run, shell=None, *, require=False, tmp_path=None, second=None):
     env = {**os.environ, "HOME": str(run.home)}
     if shell is not None:
         env["PATH"] = small_path(tmp_path / "tools", shell=shell)
+    if second is not None:
+        sleep = tmp_path / "tools/sleep"
+        sleep.unlink()
+        sleep.write_text(second.format(work=run.work, sleep=shutil.which("sleep")))
+        sleep.chmod(0o755)
     return stop(
         LocalLink(env),
         state_dir=str(run.state),
         run_id=run.run_id,
         attempt=1,
-        grace_s=5,
-        limit_s=60,
+        grace_s=40,
+        limit_s=200,
         spec=run.run.spec,
         require_checkpoint=require,
     )
@@ -86,7 +103,7 @@ def _stop(run, shell=None, *, require=False, tmp_path=None):
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_signal_goes_to_those_who_listen_and_a_whole_artifact_is_waited_for(trained, tmp_path, shell):
     run = trained("signal:USR1")
-    stopped = _stop(run, shell, tmp_path=tmp_path)
+    stopped = _stop(run, shell, tmp_path=tmp_path, second=_SECOND)
     assert stopped.word == "stopped" and stopped.checkpoint.saved, stopped
     # The shell and the pipe around the trainer do not listen: a USR1 would have ended them, and then the run.
     assert (run.work / "ended").read_text() == _SAVED
@@ -95,19 +112,30 @@ def test_a_signal_goes_to_those_who_listen_and_a_whole_artifact_is_waited_for(tr
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_command_that_hangs_has_its_limit_and_leaves_nothing_behind(trained, tmp_path, shell):
-    run = trained("echo $BABYSIT_PIDS >pids; exec sleep 54321", limit_s=1)
+    long = str(10**6 + os.getpid())  # nobody else's
+    run = trained(f"exec sleep {long}", limit_s=1)
     stopped = _stop(run, shell, tmp_path=tmp_path)
     assert (stopped.word, stopped.checkpoint.saved) == ("stopped", False)
-    assert stopped.checkpoint.why == "it took longer than 1 s" and 1 <= stopped.checkpoint.took_s < 30
-    wait_until(lambda: not _sleepers(), 10, "the command is gone")
-    # TERM came after it, to the same processes.
+    assert stopped.checkpoint.why == "it took longer than 1 s" and 1 <= stopped.checkpoint.took_s < 60
+    wait_until(lambda: not _sleepers(long), 60, "the command is gone")
+    assert run.trainer() in _told(stopped)
+
+
+def _sleepers(long):
+    return [pid for pid in pids() if of(pid, "cmdline") == b"sleep\0%s\0" % long.encode() and lives(pid)]
+
+
+def _told(stopped):
+    return {int(line.split()[0]) for line in stopped.ended}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_command_knows_the_processes_that_term_comes_to_after_it(trained, tmp_path, shell):
+    run = trained("echo $BABYSIT_PIDS >pids")
+    stopped = _stop(run, shell, tmp_path=tmp_path)
+    assert (stopped.word, stopped.checkpoint.saved) == ("stopped", True)
     # What the trainer itself had started for a moment may have left before.
-    asked = (run.home / "pids").read_text().split()
-    assert str(run.trainer()) in set(asked) & {line.split()[0] for line in stopped.ended}
-
-
-def _sleepers():
-    return [pid for pid in pids() if of(pid, "cmdline") == b"sleep\x0054321\x00" and lives(pid)]
+    assert run.trainer() in {int(pid) for pid in (run.home / "pids").read_text().split()} & _told(stopped)
 
 
 CASES = {
@@ -133,8 +161,10 @@ def test_what_is_required_and_fails_leaves_the_run_as_it_was(trained, case):
     assert run.verdict() == "running"
 
 
-def test_a_trainer_that_saves_and_leaves_at_once_has_saved(trained):
-    run = trained("kill -TERM $BABYSIT_PID && while [ ! -e $(dirname $0)/end ]; do sleep 0.1; done")
+@pytest.mark.parametrize("into", ["{} | cat", "mkfifo $W/pipe; cat <$W/pipe & {} >$W/pipe"])
+def test_a_trainer_that_saves_and_leaves_at_once_has_saved(trained, into):
+    saves = "kill -TERM $BABYSIT_PID && while [ ! -e $(dirname $0)/end ]; do sleep 0.1; done"
+    run = trained(saves, into=into)
     stopped = _stop(run, require=True)
     # The job's own pid is what the command was given: not the shell's around it, and not the pipe's.
     assert (run.work / "ended").read_text() == "nothing"
@@ -151,4 +181,4 @@ def test_what_is_over_has_nothing_to_save(make_run):
 
 def _result(run):
     process = run.start("0")
-    return process.wait(30)
+    return process.wait(BOUND_S)

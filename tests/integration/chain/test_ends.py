@@ -1,6 +1,7 @@
 """How stages end, what is stamped, and what the end record says."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ from waiting import wait_until
 from fleet.arming.ship import build_pyz
 from fleet.model.spec import Stage
 
+pytestmark = pytest.mark.timeout(300)
 # A stage supervisor as the chain expects one (docs/box.md), small enough to read.
 SUPERVISOR = """import subprocess, sys
 assert sys.argv[1] == 'supervise' and sys.argv[3] == '--', sys.argv
@@ -95,7 +97,7 @@ def test_a_supervised_stage_is_told_to_end_once(make_run, shipped):
     )  # fmt: skip
     first = run.start("0")
     run.up()
-    stopped = run.stop()
+    stopped = run.stop(grace_s=40)
     assert stopped.word == "stopped"
     assert result(first)[0] == 20
     end = run.record("end")
@@ -173,7 +175,7 @@ def test_what_python_prints_is_in_the_log_at_once(make_run):  # R73 D8
     code = "import os; print('epoch 1'); open(os.environ['W'] + '/gate').read()"
     run = make_run(train=f'work train; {sys.executable} -c "{code}"; over')
     first = run.start("0")
-    wait_until(lambda: "\nepoch 1\n" in run.log(), 10, "the line is in the log while Python still runs")
+    wait_until(lambda: "\nepoch 1\n" in run.log(), 60, "the line is in the log while Python still runs")
     assert first.poll() is None
     run.open_gate()
     assert result(first)[0] == 0
@@ -220,8 +222,16 @@ def test_leftovers_of_a_stage_that_returned_0(make_run, how, policy):
 
 
 def test_what_is_just_ending_is_no_leftover(make_run):
-    run = make_run(train="work train; over; sleep 0.7 &")
-    assert run.result("0")[0] == 0
+    """It lives at the first look, and ends in the first pause after it."""
+    run = make_run(train="work train; over; sleep 600 & echo $! >$W/left")
+    folder, left = run.home / "bin", run.work / "left"
+    folder.mkdir()
+    ends = "kill $pid; while grep -q 'State:.[^ZX]' /proc/$pid/status; do :; done"
+    pause = f'[ "$1" != 0.1 ] || {{ pid=$(cat {left}) && {ends}; }} 2>/dev/null'
+    (folder / "sleep").write_text(f'#!/bin/sh\n{pause}\nexec {shutil.which("sleep")} "$@"\n')
+    (folder / "sleep").chmod(0o755)
+    assert run.result("0", PATH=f"{folder}:{os.environ['PATH']}")[0] == 0, run.log()
+    assert not run.tagged(), "it was never waited for"
 
 
 @pytest.fixture
@@ -306,11 +316,11 @@ def test_stop_ends_a_live_attempt_and_says_what_it_ended(make_run):  # D7
 
 def test_a_trainer_that_saves_and_returns_0_on_term_is_stopped_and_not_stamped(make_run):
     run = make_run(
-        train="trap 'echo saved >$W/saved; over; exit 0' TERM; work train; while :; do sleep 0.1; done"
+        train="trap 'echo saved >$W/saved; over; exit 0' TERM; work train; while :; do sleep 0.1 || :; done"
     )
     first = run.start("0")
     run.up()
-    assert run.stop().word == "stopped"
+    assert run.stop(grace_s=40).word == "stopped"
     assert result(first)[0] == 20
     assert (run.work / "saved").read_text() == "saved\n"
     assert not run.stamped()
@@ -377,11 +387,11 @@ def test_stop_quotes_an_attempt_and_leaves_every_other_alone(make_run):
 
 
 def test_stop_ends_what_a_failed_attempt_left_behind(make_run):
-    run = make_run(train="work train; over; nohup sleep 60 >/dev/null 2>&1 &")
+    run = make_run(train="work train; over; nohup sleep 600 >/dev/null 2>&1 &")
     assert run.result("0")[0] == 20
     left = run.record("end")["leftovers"].split()
     stopped = run.stop()
     assert stopped.word == "stopped"
     assert set(left) <= set(stopped.text.split())
     assert run.seen() == "1:failed"
-    wait_until(lambda: not run.tagged(), 5, "the leftover is gone")
+    wait_until(lambda: not run.tagged(), 60, "the leftover is gone")

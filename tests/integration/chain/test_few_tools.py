@@ -3,8 +3,10 @@
 import shutil
 
 import pytest
-from integration.chain.rig import LONG, SHELLS, kill, result, tools
+from integration.chain.rig import LONG, SHELLS, alive, kill, result, tools
 from waiting import wait_until
+
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.mark.parametrize(
@@ -22,7 +24,7 @@ def test_a_box_without_a_tool_runs_the_job_and_lets_nobody_in_twice(make_run, tm
     assert code == 10
     assert str(run.trainer()) in said
     kill(run.trainer())
-    wait_until(lambda: run.verdict() == "free", 10, "the orphan has ended")
+    wait_until(lambda: run.verdict() == "free", 60, "the orphan has ended")
     (run.work / "alive").unlink()
     again = run.start("1", **env)
     run.up(2)
@@ -41,14 +43,16 @@ def test_without_any_tool_for_locks_nothing_is_launched(make_run, tmp_path):
 @pytest.mark.skipif(shutil.which("busybox") is None, reason="no busybox here")
 def test_a_box_that_has_only_busybox_and_python(make_run, tmp_path):
     path = tools(tmp_path / "bin", busybox=True)
-    run = make_run(train="echo hello; sleep 60")
+    run = make_run(train="echo hello; exec sleep 600")
     stage = run.dir / "stages" / "01-train.sh"
-    stage.write_text("echo hello\nsleep 60\n")
-    said = run.launch("0", path=path)
+    stage.write_text("echo hello\nexec sleep 600\n")
+    said = run.launch("0", path=path, prints="hello")
     assert (said.word, said.detach, said.first_line) == ("started", "setsid", "hello"), said
     said = run.launch("1", path=path)
     assert said.word == "alive"
-    kill(int(run.record("attempt")["pid"]))
+    chain = int(run.record("attempt")["pid"])
+    kill(chain)
+    wait_until(lambda: not alive(chain), 60, "the chain is dead")
     said = run.launch("1", path=path)
     assert said.word == "alive"
     assert set(map(str, run.tagged())) <= set(said.text.split())

@@ -5,6 +5,7 @@ import functools
 import pytest
 from integration.chain import cases
 
+pytestmark = pytest.mark.timeout(300)
 orphan = functools.partial(cases.orphan, starts=3)
 REMOVED = {
     "attempt fence": (("fence",), functools.partial(cases.parallel, body=cases.FAILS), "launches of 20 starts"),

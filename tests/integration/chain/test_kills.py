@@ -4,8 +4,9 @@ import random
 import subprocess
 
 import pytest
-from integration.chain.rig import result
+from integration.chain.rig import BOUND_S, result
 
+pytestmark = pytest.mark.timeout(300)
 STAGES = 5
 
 
@@ -22,12 +23,12 @@ def kill_and_start_again(make_run, kills, seed):
             **{f"s{i}": body.format(name=f"0{i}-s{i}", before=i - 1, index=i) for i in range(1, STAGES + 1)},
         )
         runs += 1
-        for _ in range(400):
+        while True:
             had, done = run.stamped(), len(run.launches())
             process = run.start()
             starts += 1
             try:
-                code, said = result(process, rng.uniform(0, 0.5) if killed < kills else 40)
+                code, said = result(process, rng.uniform(0, 0.5) if killed < kills else BOUND_S)
             except subprocess.TimeoutExpired:
                 run.crash_chain(process)
                 killed += 1
@@ -38,7 +39,7 @@ def kill_and_start_again(make_run, kills, seed):
             if code == 0:
                 break
             assert code in (None, 10, 75), f"seed {seed}: {code} {said}\n{run.log()}"
-            waited = subprocess.run(["flock", "-s", "-w", "20", run.dir / "stage.lock", "true"], check=False)
+            waited = subprocess.run(["flock", "-s", "-w", "60", run.dir / "stage.lock", "true"], check=False)
             assert waited.returncode == 0, f"seed {seed}: the orphan stage never ended"
         assert (run.work / f"out.{STAGES}").read_text().strip() == "63", f"seed {seed}: a wrong result"
         assert run.record("end")["state"] == "done"

@@ -6,11 +6,11 @@ import subprocess
 import time
 
 import pytest
-from integration.chain.rig import LONG, alive, pids, proc, tools
-from waiting import wait_until
+from integration.chain.rig import LAUNCH_S, LONG, alive, pids, proc, tools
 
 from fleet.errors import NotFound, ProbeUnreadable, UsageError
 
+pytestmark = pytest.mark.timeout(300)
 TMUX = pytest.mark.skipif(shutil.which("tmux") is None, reason="no tmux here")
 
 
@@ -38,7 +38,9 @@ def test_under_tmux_the_job_lives_on_and_keeps_the_environment_of_its_own_start(
     second = make_run(train="echo hello $COLOUR; work train; gate; over")
     secret = "a b'c\"$d"
     began = time.monotonic()
-    said = first.launch(detach="tmux", env={**own_tmux, "COLOUR": "blue", "LC_ALL": "C.UTF-8"})
+    said = first.launch(
+        detach="tmux", env={**own_tmux, "COLOUR": "blue", "LC_ALL": "C.UTF-8"}, prints="hello blue"
+    )
     took = time.monotonic() - began
     assert (said.word, said.text, said.detach, said.first_line) == (
         "started",
@@ -46,8 +48,9 @@ def test_under_tmux_the_job_lives_on_and_keeps_the_environment_of_its_own_start(
         "tmux",
         "hello blue",
     )
-    assert took < 6
-    said = second.launch(detach="tmux", env={**own_tmux, "COLOUR": secret})
+    assert took < LAUNCH_S - 10, "it was waited for to the end of its time"
+    first.up()
+    said = second.launch(detach="tmux", env={**own_tmux, "COLOUR": secret}, prints=f"hello {secret}")
     assert (said.word, said.detach, said.first_line) == ("started", "tmux", f"hello {secret}")
     sessions = subprocess.run(
         ["tmux", "-L", "babysit", "list-sessions", "-F", "#S"],
@@ -60,7 +63,7 @@ def test_under_tmux_the_job_lives_on_and_keeps_the_environment_of_its_own_start(
     assert not list(first.dir.glob("*first*"))
     for run in (first, second):
         run.open_gate()
-        wait_until(lambda run=run: run.seen() == "1:done", 15, "the job has ended")
+        run.over("1:done")
 
 
 @pytest.mark.parametrize(
@@ -72,7 +75,7 @@ def test_without_tmux_the_next_best_way_out_of_the_session_is_taken(
 ):  # R66
     path = tools(tmp_path / "bin", but=("tmux", *missing))
     run = make_run(train=f"echo hello; trap 'over; exit 9' INT; {LONG}")
-    said = run.launch(detach="tmux", path=path)
+    said = run.launch(detach="tmux", path=path, prints="hello")
     assert (said.word, said.text, said.detach, said.first_line) == ("started", "attempt 1", detach, "hello")
     chain = int(run.record("attempt")["pid"])
     assert run.record("attempt")["how"] == detach
@@ -85,7 +88,7 @@ def test_without_tmux_the_next_best_way_out_of_the_session_is_taken(
         assert ignored & 1, "SIGHUP would end it"
     run.up()
     run.open_gate()
-    wait_until(lambda: run.seen() == "1:done", 15, "the job has ended")
+    run.over("1:done")
 
 
 def test_every_word_of_a_chain_is_an_answer_and_none_is_raised(make_run):
@@ -94,7 +97,7 @@ def test_every_word_of_a_chain_is_an_answer_and_none_is_raised(make_run):
     )
     said = run.launch()
     assert said.word == "started"
-    wait_until(lambda: run.seen() == "1:failed", 10, "the job has failed")
+    run.over("1:failed")
     assert run.launch("0").text == "1:failed"
     assert run.launch("0").word == "already-so"
     assert run.launch("7").word == "unknown"
@@ -103,7 +106,7 @@ def test_every_word_of_a_chain_is_an_answer_and_none_is_raised(make_run):
     run.up(2)
     assert (run.launch("2").word, run.launch("2").text) == ("alive", run.record("attempt")["pid"])
     run.open_gate()
-    wait_until(lambda: run.seen() == "2:failed", 10, "the job has failed again")
+    run.over("2:failed")
     said = run.launch("2:failed")
     assert (said.word, said.text) == ("budget", "2 of 2")
     assert run.launches() == ["train", "train"]
@@ -130,9 +133,9 @@ def test_a_chain_that_says_nothing_of_ours_is_unreadable(make_run):
 
 def test_what_the_job_prints_first_is_only_shown_from_this_attempt(make_run):
     run = make_run(train="[ -e $W/twice ] && echo second || { echo first; >$W/twice; exit 3; }")
-    assert run.launch("0").first_line == "first"
-    wait_until(lambda: run.seen() == "1:failed", 10, "the job has failed")
-    assert run.launch("1:failed").first_line == "second"
+    assert run.launch("0", prints="first").first_line == "first"
+    run.over("1:failed")
+    assert run.launch("1:failed", prints="second").first_line == "second"
 
 
 def test_a_full_disk_is_answered_as_unwritable(make_run, tmp_path):

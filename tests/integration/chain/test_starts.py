@@ -10,6 +10,8 @@ from integration.chain import cases
 from integration.chain.rig import LONG, SHELLS, kill, proc, result
 from waiting import wait_until
 
+pytestmark = pytest.mark.timeout(300)
+
 
 @pytest.mark.parametrize(
     "body", [LONG, cases.FAILS, cases.ENDS], ids=["long", "fails in 0.3 s", "ends in 0.3 s"]
@@ -19,7 +21,7 @@ def test_20_parallel_starts_from_two_homes_launch_once(make_run, body):  # P1
 
 
 @pytest.mark.fault
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "body", [LONG, cases.FAILS, cases.ENDS], ids=["long", "fails in 0.3 s", "ends in 0.3 s"]
 )
@@ -176,12 +178,12 @@ def test_a_frozen_waiter_does_not_hinder_a_resume(make_run):  # P1
     run = make_run(train=LONG)
     first = run.start("0")
     run.up()
-    waiter = subprocess.Popen(["flock", "-s", "-w", "60", str(run.dir / "chain.lock"), "true"])
+    waiter = subprocess.Popen(["flock", "-s", "-w", "600", str(run.dir / "chain.lock"), "true"])
     try:
-        wait_until(lambda: waits_for_a_lock(waiter.pid), 10, "the waiter waits")
+        wait_until(lambda: waits_for_a_lock(waiter.pid), 60, "the waiter waits")
         kill(waiter.pid, signal.SIGSTOP)
         wait_until(
-            lambda: proc(waiter.pid, "stat").rpartition(") ")[2][:1] == "T", 10, "the waiter is frozen"
+            lambda: proc(waiter.pid, "stat").rpartition(") ")[2][:1] == "T", 60, "the waiter is frozen"
         )
         run.crash_chain(first)
         run.end()
@@ -202,7 +204,7 @@ def test_somebody_frozen_with_the_lock_in_hand_makes_it_busy_and_no_more(make_ru
     holder = subprocess.Popen(["flock", "-s", "-F", str(lock), "cat"], stdin=subprocess.PIPE)
     try:
         wait_until(
-            lambda: subprocess.run(["flock", "-n", lock, "true"], check=False).returncode, 10, "it is held"
+            lambda: subprocess.run(["flock", "-n", lock, "true"], check=False).returncode, 60, "it is held"
         )
         kill(holder.pid, signal.SIGSTOP)
         assert run.result("0") == (75, "busy: chain lock")

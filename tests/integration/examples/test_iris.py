@@ -4,6 +4,7 @@ import csv
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from fleet.spec.decode import decode
 
 IRIS = Path(__file__).parents[3] / "examples" / "iris"
 EPOCHS = 30
+pytestmark = pytest.mark.timeout(180)
 MEANS = {"sepal_length": 5.8433, "sepal_width": 3.0573, "petal_length": 3.7580, "petal_width": 1.1993}
 
 
@@ -34,7 +36,7 @@ def pythons() -> list[str]:
 
 
 def _runs(python: Path) -> bool:
-    return subprocess.run([python, "-c", ""], capture_output=True, timeout=20, check=False).returncode == 0
+    return subprocess.run([python, "-c", ""], capture_output=True, timeout=60, check=False).returncode == 0
 
 
 def stage(python: str, script: str, folder: Path, *options: str) -> list[str]:
@@ -52,7 +54,7 @@ def run(python: str, script: str, folder: Path, *options: str) -> str:
         stage(python, script, folder, *options),
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=120,
         check=False,
         env=bare(),
     )
@@ -113,14 +115,19 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(killed_after, tmp_
     folder.mkdir()
     run(sys.executable, "prepare.py", folder)
     command = stage(sys.executable, "train.py", folder, "--epochs", str(EPOCHS), "--epoch-seconds", "0.05")
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=bare()) as training:
+    ours, theirs = socket.socketpair()
+    theirs.setsockopt(
+        socket.SOL_SOCKET, socket.SO_SNDBUF, 1
+    )  # a few lines, and it waits: never done before us
+    lines = ours.makefile("rb", buffering=0)
+    with ours, theirs, lines, subprocess.Popen(command, stdout=theirs, env=bare()) as training:
         if killed_after == 0:
             counted = folder / "launches.log"
-            wait_until(lambda: counted.exists() and counted.read_text(), 20, "it counted its launch")
+            wait_until(lambda: counted.exists() and counted.read_text(), 45, "it counted its launch")
         for _ in range(killed_after):
-            assert training.stdout.readline().startswith("Epoch "), "a line an epoch, at once"
+            assert lines.readline().startswith(b"Epoch "), "a line an epoch, at once"
         training.send_signal(signal.SIGKILL)
-        training.wait(20)
+        training.wait(45)
     assert training.returncode == -signal.SIGKILL
     first = run(sys.executable, "train.py", folder, "--epochs", str(EPOCHS)).splitlines()[0]
     if killed_after:
@@ -161,7 +168,7 @@ def test_a_checkpoint_it_cannot_go_on_from_is_named_and_kept(spoil, says, tmp_pa
         stage(sys.executable, "train.py", folder),
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=120,
         check=False,
         env=bare(),
     )
@@ -176,7 +183,7 @@ def test_evaluating_before_training_says_so(tmp_path):
         stage(sys.executable, "evaluate.py", tmp_path),
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=120,
         check=False,
     )
     assert (done.returncode, "train first" in done.stderr) == (1, True)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import msgspec
+import processes
 import pytest
 from waiting import wait_until
 
@@ -23,6 +24,7 @@ from handbook.facts import facts
 IRIS = Path(__file__).parents[3] / "examples" / "iris"
 NONCE = "0123456789abcdef" * 2
 EPOCHS = 40
+pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture
@@ -32,7 +34,10 @@ def laid_down(tmp_path):
     shutil.copytree(IRIS, home / "iris", ignore=shutil.ignore_patterns("__pycache__"))
     spec = decode((IRIS / "babysit.toml").read_text(), "babysit.toml").runs["iris"]
     python = shlex.quote(sys.executable)
-    quick = f"train.py --epochs {EPOCHS} --epoch-seconds 0.15"
+    # Slow as long as it is to be found running; what carries it on has no time to lose.
+    pace = home / "pace"
+    pace.write_text("1.5\n")
+    quick = f"train.py --epochs {EPOCHS} --epoch-seconds $(cat {shlex.quote(str(pace))})"
     stages = tuple(
         msgspec.structs.replace(
             stage,
@@ -74,7 +79,13 @@ def typed(line, home):
 
 def answered(line, home):
     with typed(line, home) as call:
-        return call.communicate(timeout=50)[0]
+        return call.communicate(timeout=120)[0]
+
+
+def living(group):
+    return [
+        pid for pid in processes.pids() if processes.stat(pid)[2:3] == [str(group)] and processes.lives(pid)
+    ]
 
 
 def seen(run, health, attempt):
@@ -105,12 +116,14 @@ def test_the_handbooks_plain_line_carries_a_killed_run_on_to_its_result(laid_dow
 
     log = folder / "run.log"
     with typed(by_hand(None, None), home) as first:
-        wait_until(lambda: log.exists() and "Epoch 3/" in log.read_text(), 30, "the training reached epoch 3")
+        wait_until(lambda: log.exists() and "Epoch 3/" in log.read_text(), 60, "the training reached epoch 3")
         # While it lives, the same line again starts nothing.
         assert answered(by_hand(Health.RUNNING, 1), home).split(":")[0] == "alive"
         assert answered(by_hand(None, None), home).startswith("already-so: 1")
         os.killpg(first.pid, signal.SIGKILL)
-        assert first.communicate(timeout=20)[0] == "started: attempt 1\n"
+        assert first.communicate(timeout=45)[0] == "started: attempt 1\n"
+    wait_until(lambda: not living(first.pid), 45, "the end of all that was killed")
+    (home / "pace").write_text("0.02\n")
     said = answered(by_hand(Health.VANISHED, 1), home)
     assert said == "started: attempt 2\n"
     assert answered(by_hand(Health.VANISHED, 1), home).startswith("already-so: 2:done")

@@ -4,6 +4,7 @@ The scripts run as sshd would run them, without SSH and without timeout(1): so t
 very one that runs the script, and each of its own calls has one number.
 """
 
+import hashlib
 import os
 import re
 import shutil
@@ -46,6 +47,7 @@ FAILURES = {
 }
 _PATH = re.compile(r'"(/[^"]*)"|<(/[^<>]*)>')
 _LINE = re.compile(r"^(?:\d+ +)?(\w+)\((.*)$", re.MULTILINE)
+LIMIT_S = 150.0  # of a script under strace, which takes many times its own time
 FILES = {
     "plan": b"p" * 200,
     "nonce": b"0" * 33,
@@ -93,7 +95,7 @@ class TracedLink:
         script = crippled(script, self._cripple)
         words = ["/bin/sh", "-c", COMMAND]
         short = request.split(b"\n")[0].split()[1][:8].decode()
-        how = {"env": self._env, "stdin": packed(script, request, limit_s)}
+        how = {"env": self._env, "stdin": packed(script, request, limit_s), "limit_s": LIMIT_S}
         if self._point is None:
             # A point is a visit of its own: who wants counts makes one without any.
             result, log = strace._run(words, ["-y", "-e", f"trace={','.join(FILE_CALLS)}"], **how)
@@ -124,6 +126,7 @@ class CountingLink(TracedLink):
             "env": self._env,
             "stdin": packed(crippled(script, self._cripple), request, limit_s),
             "follow": False,
+            "limit_s": LIMIT_S,
         }
         self.counts = strace.points(words, syscalls=SHELL_CALLS, **how)
         raise CountedError
@@ -171,18 +174,18 @@ class StoppedLink:
             talk.start()
             try:
                 stopped = lambda: b"stopped by SIGSTOP" in Path(log.name).read_bytes()  # noqa: E731 - a condition
-                wait_until(lambda: stopped() or not talk.is_alive(), 30, "the script stops at its point")
+                wait_until(lambda: stopped() or not talk.is_alive(), 90, "the script stops at its point")
                 self.hit = stopped()
                 if self.hit:
                     shell = children(child.pid)
                     self._meanwhile()
                     for pid in shell:
                         os.kill(pid, signal.SIGCONT)
-                talk.join(30)
+                talk.join(90)
             finally:
                 if talk.is_alive():
                     kill_session(child.pid)
-                    talk.join(10)
+                    talk.join(30)
         assert said, "the script did not go on"
         return Reply(child.returncode, said[0][:max_bytes], b"", 0.0)
 
@@ -257,7 +260,7 @@ class Claiming:
 
 def _take(box: SmallBox, link, run_id: str, expect: str | None = None) -> Claim:
     return claim(
-        link, state_dir=None, run_name="train", run_id=run_id, files=FILES, expect_owner=expect, limit_s=30
+        link, state_dir=None, run_name="train", run_id=run_id, files=FILES, expect_owner=expect, limit_s=90
     )
 
 
@@ -284,10 +287,10 @@ class Putting:
         box = SmallBox(self.folder / f"box{next(self._numbers)}", self.path)
         _take(box, box.link(), "train-a1")
         if self.what == "tool":
-            pyz, digest = build_pyz()
-            name = onbox_name(digest)
+            pyz = build_pyz()[0][:20_000]  # under strace each of its bytes costs its time
+            name = onbox_name(hashlib.sha256(pyz).hexdigest()[:12])
             report = preflight(
-                box.link(), box=BoxSpec("gpu1", "h"), run_name="train", onbox_name=name, limit_s=30
+                box.link(), box=BoxSpec("gpu1", "h"), run_name="train", onbox_name=name, limit_s=90
             )
             return box, lambda link: ship(link, report, pyz, name), box.share / name, None, pyz
         old, new = b"old page\n" * 500, b"new page\n" * 900
@@ -356,7 +359,8 @@ class Starting:
     def chain_points(self) -> list[tuple[str, int]]:
         """Of the chain itself: its shell's own counts."""
         rig, env = self._run()
-        found = strace.points(["sh", str(rig.chain), "0"], syscalls=SHELL_CALLS, env=env, follow=False)
+        words, how = ["sh", str(rig.chain), "0"], {"env": env, "follow": False, "limit_s": LIMIT_S}
+        found = strace.points(words, syscalls=SHELL_CALLS, **how)
         rig.end()
         return found
 
@@ -384,9 +388,8 @@ class Starting:
         """The chain with the fault in it, then launches until it is done."""
         rig, env = self._run()
         try:
-            result = strace.run_injected(
-                ["sh", str(rig.chain), "0"], point.syscall, point.nth, point.what, env=env, follow=False
-            )
+            words, how = ["sh", str(rig.chain), "0"], {"env": env, "follow": False, "limit_s": LIMIT_S}
+            result = strace.run_injected(words, point.syscall, point.nth, point.what, **how)
             self._once(rig, "0")
             return result.hit
         finally:
@@ -395,13 +398,13 @@ class Starting:
     def _once(self, rig: Rig, expect: str) -> None:
         """Started again by whoever did it, then resumed with proof until it is done; never two, never invented."""
         self._launch(rig, None, expect)
-        wait_until(lambda: rig.verdict() == "free", 30, "what was started ends")
+        wait_until(lambda: rig.verdict() == "free", 90, "what was started ends")
         for _ in range(3):
             if rig.seen().endswith(":done"):
                 break
             stamped, launched = "01-train" in rig.stamped(), len(rig.launches())
             self._launch(rig, None, rig.seen())
-            wait_until(lambda: rig.verdict() == "free", 30, "what was started ends")
+            wait_until(lambda: rig.verdict() == "free", 90, "what was started ends")
             assert not stamped or len(rig.launches()) == launched, "a stamped stage ran again"
         assert rig.seen().endswith(":done"), f"{rig.seen()}\n{rig.log()}"
         assert "01-train" in rig.stamped(), "done, and nothing stamped"
@@ -410,7 +413,7 @@ class Starting:
     def _failed_once(self, rig: Rig) -> None:
         """Started again as whoever armed it would: one launch, and it is never taken for a finished one."""
         self._launch(rig, None, "0")
-        wait_until(lambda: rig.seen().endswith(":failed") and rig.verdict() == "free", 30, "it fails")
+        wait_until(lambda: rig.seen().endswith(":failed") and rig.verdict() == "free", 90, "it fails")
         assert len(rig.launches()) == 1, f"{len(rig.launches())} launches of a job that failed"
         assert rig.seen() == "1:failed"
         assert not rig.stamped()
@@ -419,8 +422,8 @@ class Starting:
         if link is None:
             return rig.launch(expect, detach="setsid")
         return launch(
-            link, state_dir=str(rig.state), run_id=rig.run_id, expect=expect, detach=self.detach, limit_s=25
+            link, state_dir=str(rig.state), run_id=rig.run_id, expect=expect, detach=self.detach, limit_s=60
         )
 
     def _ended(self, rig: Rig) -> None:
-        wait_until(lambda: rig.seen().endswith(":done"), 30, "the run ends")
+        wait_until(lambda: rig.seen().endswith(":done"), 90, "the run ends")

@@ -17,7 +17,7 @@ from ledger_samples import a_tick, an_event
 from receiver import Hit, Receiver
 from sweep import COUNTED, Counts, Point
 from waiting import wait_until
-from worlds import World, ledger_is_whole, ledger_rows, nothing_left, said_in_words
+from worlds import STRACED_S, World, ledger_is_whole, ledger_rows, nothing_left, said_in_words
 
 from fleet import clock
 from fleet.ledger.ledger import Ledger
@@ -25,7 +25,8 @@ from fleet.model.spec import TargetSpec
 
 SPEC = '[notify.phone]\nurl = "env:PHONE_URL"\n'
 TICK = ("patrol", "--once", "--json")
-LIMIT_S = 5
+LIMIT_S = 30
+PATIENT = "?cto=60&rto=60"  # a receiver that stands still for a moment has taken the notice all the same
 
 
 def rows(state: Path) -> list[tuple[str, str]]:
@@ -35,7 +36,7 @@ def rows(state: Path) -> list[tuple[str, str]]:
 
 def half_an_hour_later(state: Path) -> None:
     """Back-off and lease are over, as they are for the next tick but one."""
-    with closing(sqlite3.connect(state / "ledger.db")) as ledger, ledger:
+    with closing(sqlite3.connect(state / "ledger.db", timeout=60)) as ledger, ledger:
         ledger.execute("UPDATE outbox SET due_at = 0, leased_until = 0 WHERE state = 'due'")
 
 
@@ -70,7 +71,7 @@ class Telling(World):
         with self.laptop() as (laptop, number):
             shutil.copytree(self._before, laptop.state)
             laptop.spec(SPEC)
-            laptop.env["PHONE_URL"] = self.hook.url(f"/told{number}")
+            laptop.env["PHONE_URL"] = self.hook.url(f"/told{number}", PATIENT)
             yield laptop, f"/told{number}"
 
     @cached_property
@@ -114,7 +115,7 @@ class Telling(World):
         def done() -> bool:
             return {state for _, state in rows(laptop.state)} == {"sent"} and not laptop.couriers()
 
-        wait_until(done, 30, f"the notice is on its way: {rows(laptop.state)}")
+        wait_until(done, 60, f"the notice is on its way: {rows(laptop.state)}")
 
 
 class Carrying:
@@ -138,7 +139,8 @@ class Carrying:
         shutil.copytree(self._before, state)
         home = self.folder / f"home{number}"
         home.mkdir()
-        env = {"PATH": os.environ["PATH"], "HOME": str(home), "PHONE_URL": self.hook.url(f"/carried{number}")}
+        url = self.hook.url(f"/carried{number}", PATIENT)
+        env = {"PATH": os.environ["PATH"], "HOME": str(home), "PHONE_URL": url}
         argv = [str(self.python), "-I", "-B", "-m", "fleet.notices.courier", str(state), str(LIMIT_S), "0"]
         yield state, f"/carried{number}", argv, env
         nothing_left(home)
@@ -147,12 +149,14 @@ class Carrying:
     def counts(self) -> Counts:
         """Of an untouched courier, the greatest of it and its child."""
         with self._due() as (_, _, argv, env):
-            return strace.points(argv, syscalls=COUNTED, env=env)
+            return strace.points(argv, syscalls=COUNTED, env=env, limit_s=STRACED_S)
 
     def judge(self, point: Point) -> bool:
         """One point: at once nothing goes a second time; later it arrives, with one event id, at most twice."""
         with self._due() as (state, path, argv, env):
-            result = strace.run_injected(argv, point.syscall, point.nth, point.what, env=env)
+            result = strace.run_injected(
+                argv, point.syscall, point.nth, point.what, env=env, limit_s=STRACED_S
+            )
             if point.what != "kill":
                 said_in_words(result)
             ledger_is_whole(state)
@@ -174,5 +178,5 @@ class Carrying:
             return result.hit
 
     def _again(self, argv, env) -> None:
-        ended = subprocess.run(argv, env=env, capture_output=True, timeout=50, check=False)
+        ended = subprocess.run(argv, env=env, capture_output=True, timeout=150, check=False)
         assert ended.returncode == 0, ended.stderr.decode()

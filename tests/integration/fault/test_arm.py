@@ -11,7 +11,7 @@ def arming(shared, tmp_path_factory):
     return Arming(shared, tmp_path_factory.mktemp("arming"))
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_arm_hit_at_a_few_of_its_calls_and_repeated_launches_once(arming):  # P1 P2 P8
     killed, failing = kills(arming.counts), failures(arming.counts)
     points = [*sample(killed, 2, SEED), *sample(failing, 2, SEED)]

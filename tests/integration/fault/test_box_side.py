@@ -5,6 +5,7 @@ from boxside import SHELL_CALLS, Claiming, Putting, Starting
 from small_box import small_path
 from sweep import CHANCE, SEED, kills, needs_strace, sample, sweep
 
+pytestmark = pytest.mark.timeout(300)
 BEFORE = {"a free name": None, "a name that has an owner": "train-a1"}
 
 
@@ -49,7 +50,6 @@ def test_a_file_put_with_a_fault_at_a_few_points_is_the_old_or_the_new_one(tmp_p
     sweep(f"{what} put", sample(every, 5, SEED), world.judge, of=len(every), seed=SEED)
 
 
-@pytest.mark.timeout(120)
 def test_a_launch_hit_at_a_few_points_launches_once(starting):  # P1 P2
     counts, files = starting.points()
     every = [*kills(counts, SHELL_CALLS), *files]

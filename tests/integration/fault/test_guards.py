@@ -20,6 +20,7 @@ class Guard(NamedTuple):
     new: str
 
 
+pytestmark = pytest.mark.timeout(300)
 INTENT = Guard("babysit/acts/arm.py", "    ledger.runs.put(run)\n    taken = claim(", "    taken = claim(")
 ONE_COMMIT = Guard(
     "fleet/ledger/ticks.py",
@@ -57,7 +58,7 @@ def goes_wrong(points, judge) -> str:
 
 
 @pytest.mark.fault
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_without_the_run_in_the_ledger_before_the_claim_a_kill_leaves_an_owner_nobody_knows(
     shared, tmp_path
 ):  # P8
@@ -68,7 +69,7 @@ def test_without_the_run_in_the_ledger_before_the_claim_a_kill_leaves_an_owner_n
 
 
 @pytest.mark.fault
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_without_one_transaction_a_kill_loses_the_notice(shared, tmp_path, hook):  # P3 P8
     tree = Tree(tmp_path / "tree", *ONE_COMMIT)
     world = Telling(shared, tmp_path, hook, (tree.babysit,))
@@ -77,7 +78,7 @@ def test_without_one_transaction_a_kill_loses_the_notice(shared, tmp_path, hook)
 
 
 @pytest.mark.fault
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_without_the_lease_a_kill_sends_a_second_copy_at_once(tmp_path, hook):  # P4
     tree = Tree(tmp_path / "tree", *LEASE)
     world = Carrying(tmp_path, hook, tree.python)
@@ -86,7 +87,7 @@ def test_without_the_lease_a_kill_sends_a_second_copy_at_once(tmp_path, hook):  
 
 
 @pytest.mark.fault
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_without_a_stable_event_id_a_kill_makes_other_news_of_it(tmp_path, hook):  # P4
     tree = Tree(tmp_path / "tree", *EVENT_ID)
     world = Carrying(tmp_path, hook, tree.python)
@@ -113,7 +114,7 @@ def test_with_a_copy_instead_of_a_move_a_kill_leaves_half_a_run(tmp_path):  # P8
 
 
 @pytest.mark.fault
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_without_the_fence_an_arm_repeated_after_a_kill_launches_again(tmp_path):  # P1
     sound = Starting(tmp_path)
     counts, _ = sound.points()

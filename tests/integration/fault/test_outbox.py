@@ -41,20 +41,20 @@ def _signals(counts):
     return [point._replace(what=what) for what in SIGNALS for point in kills(counts)]
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 def test_a_tick_hit_at_a_few_of_its_calls_tells_it_once(telling):  # P2 P3 P4 P8
     killed, failing = kills(telling.counts), failures(telling.counts)
     points = [*sample(killed, 2, SEED), *sample(failing, 1, SEED)]
     sweep("tick", points, telling.judge, of=len(killed) + len(failing), seed=SEED)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 def test_a_tick_interrupted_at_a_few_of_its_calls_leaves_no_lock_and_loses_no_notice(telling):  # P3 P5 P8
     every = _signals(telling.counts)
     sweep("tick, interrupted", sample(every, 3, SEED), telling.interrupted, of=len(every), seed=SEED)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 def test_a_courier_hit_at_a_few_of_its_calls_carries_it_with_one_event_id(carrying):  # P3 P4 P8
     killed, failing = kills(carrying.counts), failures(carrying.counts)
     points = [*sample(killed, 4, SEED), *sample(failing, 2, SEED)]
@@ -62,35 +62,35 @@ def test_a_courier_hit_at_a_few_of_its_calls_carries_it_with_one_event_id(carryi
 
 
 @pytest.mark.fault
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 def test_a_tick_killed_at_many_of_its_calls_tells_it_once(telling):  # P2 P3 P4 P8
     every = kills(telling.counts)
     sweep("tick, killed", sample(every, 60, CHANCE), telling.judge, of=len(every), seed=CHANCE)
 
 
 @pytest.mark.fault
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 def test_a_tick_with_failing_calls_tells_it_once(telling):  # P2 P3 P4 P8
     every = failures(telling.counts)
     sweep("tick, failing", sample(every, 30, CHANCE), telling.judge, of=len(every), seed=CHANCE)
 
 
 @pytest.mark.fault
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 def test_a_tick_interrupted_at_many_calls_leaves_no_lock_and_loses_no_notice(telling):  # P3 P5 P8
     every = _signals(telling.counts)
     sweep("tick, interrupted", sample(every, 30, CHANCE), telling.interrupted, of=len(every), seed=CHANCE)
 
 
 @pytest.mark.fault
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 def test_a_courier_killed_at_every_call_carries_it_with_one_event_id(carrying):  # P3 P4 P8
     every = kills(carrying.counts)
     sweep("courier, killed", every, carrying.judge, of=len(every), seed=0)
 
 
 @pytest.mark.fault
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 def test_a_courier_with_failing_calls_carries_it_with_one_event_id(carrying):  # P3 P4 P8
     every = failures(carrying.counts)
     sweep("courier, failing", sample(every, 40, CHANCE), carrying.judge, of=len(every), seed=CHANCE)

@@ -8,6 +8,7 @@ import sys
 import pytest
 from box import Box
 from laptop import Job, Laptop
+from worlds import has_said, ups
 
 from babysit.acts.arm import STEPS
 
@@ -65,6 +66,7 @@ def _converges(step, laptop, job):
     command = job.waiting()
     _rebooted_at(step, laptop, job, command)
     again = laptop.run("arm", "gpu1", "train", "--", command)
+    before = 0
     if STEPS.index(step) < LATE:
         assert again.returncode == 0, again.said
     else:
@@ -72,11 +74,13 @@ def _converges(step, laptop, job):
         assert again.returncode == 10 and "babysit resume train --yes" in again.said, again.said
         assert laptop.health("train") == "interrupted"
         assert job.launches() == 1
+        before = ups(job)  # the reboot may have come in front of that
         assert laptop.run("resume", "train", "--yes").returncode == 0
         job.up(2)
     job.up()
     launches = 1 if STEPS.index(step) < LATE else 2
     assert job.launches() == launches
+    has_said(job, before + 1)
     assert laptop.health("train") == "running"
     job.release()
     job.ended()
@@ -84,23 +88,23 @@ def _converges(step, laptop, job):
     assert job.launches() == launches
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_a_reboot_during_arm_and_the_same_command_again_launch_once(laptop, job):  # P1 P2 P6
     _converges("verify", laptop, job)
 
 
 @pytest.mark.fault
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("step", [step for step in STEPS if step != "verify"])
 def test_a_reboot_at_any_other_step_of_arm_launches_once(step, laptop, job):  # P1 P2 P6
     _converges(step, laptop, job)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_a_home_that_did_not_outlive_a_reboot_is_a_lost_run_and_never_a_finished_one(laptop, job):  # P2 P6
     command = job.waiting()
     assert laptop.run("arm", "gpu1", "train", "--", command).returncode == 0
-    job.up()
+    has_said(job)
     assert laptop.health("train") == "running"
     _reboot_without_home(job.box)
     tick = laptop.patrol()

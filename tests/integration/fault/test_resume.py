@@ -13,7 +13,7 @@ def resuming(shared, tmp_path_factory):
     world.close()
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_resume_hit_at_a_few_of_its_calls_launches_once_more(resuming):  # P1 P2 P8
     killed, failing = kills(resuming.counts), failures(resuming.counts)
     points = [*sample(killed, 1, SEED), *sample(failing, 1, SEED)]

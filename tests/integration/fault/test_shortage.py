@@ -4,7 +4,9 @@ import subprocess
 
 import pytest
 from laptop import BABYSIT, Job, Laptop
-from worlds import CODES
+from worlds import CODES, has_said
+
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture
@@ -12,6 +14,7 @@ def watched(shared, tmp_path):
     laptop = Laptop(tmp_path / "laptop", (shared,))
     job = Job(shared, "short", "short")
     assert laptop.run("arm", "gpu1", "short", "--", job.waiting()).returncode == 0
+    has_said(job)
     yield laptop, job
     laptop.close()
     job.release()
@@ -24,7 +27,6 @@ def _by_sh(laptop, line):
     )
 
 
-@pytest.mark.timeout(120)
 def test_a_tick_with_hardly_any_descriptors_says_so_and_leaves_no_lock(watched):  # P2 P5 P8
     laptop, _ = watched
     ended = {count: _by_sh(laptop, f'ulimit -n {count}; exec "$1" patrol --once') for count in (6, 9, 11, 13)}

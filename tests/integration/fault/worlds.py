@@ -6,6 +6,7 @@ Oracles: the job's own launch counter, the records as files on the box, the rece
 import json
 import queue
 import sqlite3
+import subprocess
 from contextlib import ExitStack, closing, contextmanager
 from functools import cached_property
 from itertools import count
@@ -22,6 +23,7 @@ from fleet.ledger import schema
 
 # What a command may answer when a call of it failed: any documented code but "a bug in babysit".
 CODES = frozenset(EXIT_CODES) - {1}
+STRACED_S = 150.0  # how long a command may take under strace
 
 
 def ledger_rows(state: Path, sql: str) -> list[tuple]:
@@ -29,7 +31,7 @@ def ledger_rows(state: Path, sql: str) -> list[tuple]:
     file = state / "ledger.db"
     if not file.exists():
         return []
-    with closing(sqlite3.connect(file)) as connection:
+    with closing(sqlite3.connect(file, timeout=60)) as connection:
         if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             return []
         return connection.execute(sql).fetchall()
@@ -62,7 +64,7 @@ def nothing_left(home: Path) -> None:
     def none_left() -> bool:
         return not [pid for pid in pids() if ours in of(pid, "environ") + b"\0" and lives(pid)]
 
-    wait_until(none_left, 20, f"no process of {home.name} is left")
+    wait_until(none_left, 90, f"no process of {home.name} is left")
 
 
 def said_in_words(result: strace.Result) -> None:
@@ -70,6 +72,16 @@ def said_in_words(result: strace.Result) -> None:
     said = (result.stdout + result.stderr).decode(errors="replace")
     assert result.status in CODES, f"exit {result.status}: {said[-1500:]}"
     assert "Traceback" not in said, said[-1500:]
+
+
+def ups(job: Job) -> int:
+    """How often the job has printed `up`, by which its run is no longer one that starts."""
+    return (job.run_folder() / "run.log").read_text().splitlines().count("up")
+
+
+def has_said(job: Job, times: int = 1) -> None:
+    """Wait for that."""
+    wait_until(lambda: ups(job) >= times, 60, f"up is said {times} times")
 
 
 class World:
@@ -108,6 +120,7 @@ class World:
             cwd=laptop.home,
             paths=point.paths,
             follow=follow,
+            limit_s=STRACED_S,
         )
         if point.what != "kill":
             said_in_words(result)
@@ -117,7 +130,8 @@ class World:
         """How often the untouched command makes each call that a sweep may hit."""
         env = dict(laptop.env)
         argv = [*self.program, *words]
-        return strace.points(argv, syscalls=COUNTED, ends=ends, env=env, cwd=laptop.home, follow=follow)
+        how = {"env": env, "cwd": laptop.home, "follow": follow, "limit_s": STRACED_S}
+        return strace.points(argv, syscalls=COUNTED, ends=ends, **how)
 
 
 class Arming(World):
@@ -170,6 +184,8 @@ class Arming(World):
         job.up()
         if fails:
             job.ended()
+        else:
+            has_said(job)
         assert job.launches() == 1, f"{job.launches()} launches"
         assert str((self.state / "names" / job.run).readlink()) == job.run_folder().name
         assert job.record("attempt")["attempt"] == "1"
@@ -226,7 +242,9 @@ class Resuming(World):
                 "echo up; n=$(wc -l <$W/launches); [ $n = 1 ] || while [ ! -e $W/go.$n ]; do sleep 0.1; done; exit 3"
             )
             laptop.spec(RUN.format(run=job.run) + json.dumps(waits) + "\n")
-            assert laptop.run("arm", "gpu1", job.run).returncode == 20
+            armed = laptop.run("arm", "gpu1", job.run)
+            assert armed.returncode in (0, 20), armed.said  # whether it was still alive is no matter
+            self._fail(job, 1)
             self._free.put((laptop, job))
 
     def close(self) -> None:
@@ -252,6 +270,7 @@ class Resuming(World):
             again = laptop.run("resume", job.run, "--yes")
             assert again.returncode == 0, f"again: {again.returncode} {again.said}"
             job.up(before + 1)
+            has_said(job, before + 1)
             assert job.record("attempt")["attempt"] == str(before + 1)
             health = laptop.health(job.run)
             assert health == "running", health
@@ -274,5 +293,8 @@ class Resuming(World):
     def _fail(self, job: Job, attempt: int) -> None:
         (job.folder / f"go.{attempt}").touch()
         wait_until(
-            lambda: job.record("end").get("attempt") == str(attempt), 30, f"attempt {attempt} has failed"
+            lambda: job.record("end").get("attempt") == str(attempt), 90, f"attempt {attempt} has failed"
         )
+        # Its chain has left, too: one that is just about to would be in the next one's way.
+        lock = ["flock", "-s", "-w", "60", job.run_folder() / "chain.lock", "true"]
+        assert subprocess.run(lock, check=False).returncode == 0, "the chain has not left"

@@ -146,7 +146,7 @@ class Sweep:
 
     def argv(self, at: Path) -> list[str]:
         self.at = at
-        return [sys.executable, "-I", "-c", CHILD + DOES[self.name], str(at)]
+        return [sys.executable, "-I", "-B", "-c", CHILD + DOES[self.name], str(at)]
 
     def copy(self) -> Path:
         self.number += 1

@@ -13,9 +13,22 @@ import pytest
 
 from fleet.ledger.ledger import Ledger
 
+pytestmark = pytest.mark.timeout(300)
+
 TESTS = Path(__file__).parents[2]
 KILLS = 25
 SEED = 20261122
+
+# Who finds the ledger busy tries again: here for as long as the test itself may take.
+SURELY = """
+from fleet.errors import Busy
+def surely(act, *words):
+    while True:
+        try:
+            return act(*words)
+        except Busy:
+            pass
+"""
 
 # FOLDER NAME COUNT [loose]: commits ticks of two events for two targets, and says so after each commit.
 WRITER = f"""
@@ -32,23 +45,25 @@ folder, name, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 targets = (TargetSpec("hook", "env:HOOK"), TargetSpec("chat", "env:CHAT"))
 print("ready", flush=True)
 sys.stdin.readline()
-with Ledger.open(folder, write=True) as ledger:
+{SURELY}
+with surely(lambda: Ledger.open(folder, write=True)) as ledger:
     for number in range(count):
-        ledger.runs.put(a_run(f"{{name}}-{{number}}"))
+        surely(ledger.runs.put, a_run(f"{{name}}-{{number}}"))
         events = [an_event(f"{{name}}-{{number}}-{{part}}") for part in "ab"]
-        ledger.ticks.commit(a_tick(*events, targets=targets, origin=name))
+        surely(ledger.ticks.commit, a_tick(*events, targets=targets, origin=name))
         print(number, flush=True)
 """
 
 # FOLDER: claims every row that is due and says which.
-CLAIMER = """
+CLAIMER = f"""
 import sys
 from pathlib import Path
 from fleet.ledger.ledger import Ledger
-with Ledger.open(Path(sys.argv[1]), write=True) as ledger:
+{SURELY}
+with surely(lambda: Ledger.open(Path(sys.argv[1]), write=True)) as ledger:
     print("ready", flush=True)
     sys.stdin.readline()
-    while row := ledger.outbox.claim_due(2e9, 60):
+    while row := surely(ledger.outbox.claim_due, 2e9, 60):
         print(row.event.event_id, row.target, flush=True)
 """
 
@@ -71,15 +86,15 @@ def _together(children):
     for child in children:
         child.stdin.write(b"\n")
         child.stdin.flush()
-    said = [child.communicate(timeout=50)[0].splitlines() for child in children]
+    said = [child.communicate(timeout=200)[0].splitlines() for child in children]
     assert [child.returncode for child in children] == [0] * len(children)
     return said
 
 
 def _killed(folder, name, chance, *more, early=False):
-    """A writer that was killed some moment after its first commit (early: after its start); what it said."""
+    """A writer that was killed some moment after its first commits (early: after its start); what it said."""
     writer = _writer(folder, name, 10**6, *more)
-    lines = [writer.stdout.readline() for _ in range(1 if early else 2)]
+    lines = [writer.stdout.readline() for _ in range(1 if early else chance.randint(2, 4))]
     time.sleep(chance.uniform(0, 0.01 if early else 0.1))  # the moment of the kill is chance, not a wait
     os.kill(writer.pid, signal.SIGKILL)
     lines += writer.stdout.read().splitlines()
@@ -139,7 +154,6 @@ def test_claimers_at_once_never_get_the_same_row(tmp_path):  # P4
     assert len(claimed) == len(set(claimed)) == 30 * 2 * 2
 
 
-@pytest.mark.timeout(120)
 def test_a_writer_killed_at_any_moment_leaves_before_or_after(tmp_path):  # P3 P8 R91
     chance = random.Random(SEED)
     folder = tmp_path / "state"
@@ -157,7 +171,6 @@ def test_a_writer_killed_at_any_moment_leaves_before_or_after(tmp_path):  # P3 P
     print(f"seed {SEED}: {KILLS} kills, {committed} ticks kept, {unsaid} killed between commit and saying so")
 
 
-@pytest.mark.timeout(120)
 def test_without_the_transaction_a_kill_leaves_half(tmp_path):  # the guard, taken away
     chance = random.Random(SEED)
     for kill in range(KILLS):

@@ -12,7 +12,7 @@ from waiting import wait_until
 
 from fleet.ledger.away import JITTER, PAUSE_MOST_S
 
-pytestmark = [pytest.mark.box, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.box, pytest.mark.timeout(300)]
 
 
 class Turnstile:
@@ -122,7 +122,7 @@ def test_a_box_that_fails_is_asked_less_and_less(laptop, box):  # R13 R14
     assert absence(laptop) is None
     assert laptop.health("train") == "running"
     job.release()
-    wait_until(lambda: job.record("end"), 30, "the end")
+    wait_until(lambda: job.record("end"), 60, "the end")
 
 
 def test_a_failure_that_never_left_this_machine_pauses_nobody(laptop, box):  # R13

@@ -18,7 +18,7 @@ def test_a_box_has_its_own_everything_and_leaves_nothing(make_box, user, tmp_pat
     )
     assert shown.stdout.split() == [user, box.inside_home, "gpu1", box.boot_id, "/run/box/tools/flock"]
     box.run("setsid sleep 300 </dev/null >/dev/null 2>&1 & echo kept > ~/kept; echo lost > /tmp/lost")
-    wait_until(lambda: list(box.processes().values()) == ["sleep 300"], 5, "only the sleep is left")
+    wait_until(lambda: list(box.processes().values()) == ["sleep 300"], 60, "only the sleep is left")
     old_boot, pids = box.boot_id, box.pids()
     box.reboot()
     assert box.processes() == {}
@@ -60,7 +60,7 @@ def test_the_plain_box_needs_no_namespace_and_leaves_nothing(tmp_path):
     try:
         assert box.run("cd; pwd; echo ~").stdout.split() == [str(box.home)] * 2
         box.run("setsid env -i sleep 300 </dev/null >/dev/null 2>&1 &")
-        wait_until(lambda: list(box.processes().values()) == ["sleep 300"], 5, "only the sleep is left")
+        wait_until(lambda: list(box.processes().values()) == ["sleep 300"], 60, "only the sleep is left")
         box.swap_host_key()
         assert box.run("true").returncode == 0
         pids = box.pids()

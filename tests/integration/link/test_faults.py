@@ -5,12 +5,15 @@ import os
 import random
 import signal
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import processes
 import pytest
 from box import Box
@@ -26,7 +29,8 @@ from fleet.model.probe import Cause
 from fleet.model.spec import BoxSpec
 
 LIMIT_S = 1.0
-SLACK_S = 2.5
+PATIENT_S = 40.0  # where not the limit ends it
+HELD_UP_S = 15.0  # how long a busy machine may hold us up
 PIN = HostKey("ssh-ed25519", "AAAAC3NzaC1lZDI1NTE5AAAAIORzLyGSf5c7Fmxvz0/8c64luYHZnlx5Qy+D22/wcyjP")
 
 
@@ -57,7 +61,7 @@ def nothing_left() -> Iterator[None]:
         return now[0] <= was[0] and now[1] <= was[1] and now[2] <= was[2] and now[3] <= was[3]
 
     yield
-    wait_until(clean, 10, f"nothing left of {held()}, before {was}")
+    wait_until(clean, 60, f"nothing left beyond {was}")
 
 
 LINKS = {"probe": "fabric", "ssh": "ssh"}
@@ -87,17 +91,23 @@ def sooner(cause: Cause, than: Cause) -> bool:
     return cause in order and than in order and order[cause] < order[than]
 
 
-def fails(where: BoxSpec, cause: Cause, *, limit_s: float = LIMIT_S, pin: HostKey | None = PIN) -> LinkError:
+def fails(
+    where: BoxSpec, cause: Cause, *, limit_s: float | None = None, pin: HostKey | None = PIN
+) -> LinkError:
+    """Meets the failure. A limit that this machine was too busy for is tried again as a longer one."""
+    limit_s = limit_s or (LIMIT_S if cause in OUT_OF_TIME else PATIENT_S)
     began = time.monotonic()
     with pytest.raises(LinkError) as caught:
         connected(where, pinned=pin, limit_s=limit_s).close()
     took_s = time.monotonic() - began
     away = caught.value.away
-    if sooner(away.cause, cause) and limit_s < 20:
+    if sooner(away.cause, cause) and limit_s < PATIENT_S / 2:
         return fails(where, cause, limit_s=limit_s * 5, pin=pin)
     assert away.cause == cause, f"{away.says} ({caught.value.__cause__!r})"
-    assert took_s < limit_s + SLACK_S
-    assert abs(away.took_s - took_s) < 1.5
+    assert took_s < limit_s + HELD_UP_S
+    # Of its limit ssh leaves a quarter for another address.
+    least_s = 0.7 * limit_s if isinstance(caught.value, LinkTimeout) else 0.0
+    assert least_s <= away.took_s <= took_s
     assert where.host in away.says
     assert caught.value.where == "gpu1"
     assert isinstance(caught.value, LinkTimeout) == cause.startswith("timeout")
@@ -198,7 +208,7 @@ def to(box: Box, transport: str, port: int | None = None) -> BoxSpec:
     return at(transport, port or box.port, key=str(box.key))
 
 
-def visit(box: Box, transport: str, port: int | None = None, limit_s: float = 20) -> OpenLink:
+def visit(box: Box, transport: str, port: int | None = None, limit_s: float = PATIENT_S) -> OpenLink:
     return connected(to(box, transport, port), pinned=pin_of(box), limit_s=limit_s)
 
 
@@ -224,7 +234,7 @@ def test_a_box_that_is_cut_on_the_way_in_never_looks_like_anything_else(box: Box
     print(f"seed {seed}")
     for after_bytes in sorted(random.Random(seed).sample(range(45, 1500), 6)):
         with serving(relays(box.port, after_bytes, "cut")) as port, nothing_left():
-            fails(to(box, transport, port), Cause.CUT, limit_s=10, pin=pin_of(box))
+            fails(to(box, transport, port), Cause.CUT, pin=pin_of(box))
 
 
 ANSWER = bytes(range(256)) * 800  # 200 KiB
@@ -235,7 +245,7 @@ def cut_after(box: Box, transport: str, after_bytes: int) -> str:
     with serving(relays(box.port, after_bytes, "cut")) as port, nothing_left():
         try:
             with visit(box, transport, port) as link:
-                reply = link.run(b"cat", ANSWER, limit_s=20)
+                reply = link.run(b"cat", ANSWER, limit_s=PATIENT_S)
         except LinkError as error:
             return error.away.cause
         assert (reply.status, reply.stdout == ANSWER, reply.over) == (0, True, False)
@@ -246,8 +256,8 @@ def bytes_of_a_visit(box: Box, transport: str, request: bytes) -> int:
     passed = [0]
     with serving(relays(box.port, 10**9, "cut", count=passed)) as port:
         with visit(box, transport, port) as link:
-            assert link.run(b"cat", request, limit_s=20).stdout == request
-        wait_until(lambda: not box.session_pids(), 10, "the visit is over on the box too")
+            assert link.run(b"cat", request, limit_s=PATIENT_S).stdout == request
+        wait_until(lambda: not box.session_pids(), 60, "the visit is over on the box too")
     return passed[0]
 
 
@@ -258,13 +268,12 @@ def points(box: Box, transport: str) -> list[int]:
 
 
 @pytest.mark.box
-@pytest.mark.timeout(120)
 def test_an_answer_that_is_cut_is_no_answer(box: Box, transport):  # R12 R21 D4
     seed = random.randrange(10**6)
     print(f"seed {seed}")
     for point in random.Random(seed).sample(points(box, transport)[1:-1], 4):
         assert cut_after(box, transport, point) == Cause.CUT
-    wait_until(lambda: box.processes() == {}, 20, f"nothing is left on the box: {box.processes()}")
+    wait_until(lambda: box.processes() == {}, 60, "nothing is left on the box")
 
 
 def only_the_child(box: Box) -> bool:
@@ -277,7 +286,7 @@ def test_a_cut_after_the_end_of_the_command_is_no_answer(box: Box, transport):  
     with visit(box, transport) as link:
 
         def cut() -> None:
-            wait_until(lambda: only_the_child(box), 20, "only the child is left")
+            wait_until(lambda: only_the_child(box), 30, "only the child is left")
             for pid in box.session_pids():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
@@ -286,7 +295,7 @@ def test_a_cut_after_the_end_of_the_command_is_no_answer(box: Box, transport):  
         knife.start()
         with pytest.raises(LinkError) as caught:
             link.run(b"echo begun; sleep 67 & exit 0", b"", limit_s=40)
-        knife.join(30)
+        knife.join(60)
     assert caught.value.away.cause == Cause.CUT, caught.value.what
     for pid, line in box.processes().items():
         if line == "sleep 67":
@@ -300,12 +309,12 @@ def test_an_answer_that_is_cut_at_every_twentieth(box: Box, transport):
     seen = [cut_after(box, transport, point) for point in points(box, transport)]
     assert set(seen[1:-1]) == {Cause.CUT}
     assert set(seen) <= {Cause.CUT, "whole"}
-    wait_until(lambda: box.processes() == {}, 20, f"nothing is left on the box: {box.processes()}")
+    wait_until(lambda: box.processes() == {}, 60, "nothing is left on the box")
 
 
 @pytest.mark.box
 def test_a_stopped_sshd_is_silent_at_the_greeting(box: Box, transport):
-    listener = next(pid for pid in box.pids() if "[listener]" in Path(f"/proc/{pid}/cmdline").read_text())
+    listener = next(pid for pid in box.pids() if b"[listener]" in processes.of(pid, "cmdline"))
     os.kill(listener, signal.SIGSTOP)
     try:
         with nothing_left():
@@ -317,25 +326,61 @@ def test_a_stopped_sshd_is_silent_at_the_greeting(box: Box, transport):
 @pytest.mark.box
 def test_a_session_stopped_after_the_login(box: Box, transport):  # R2
     # One line comes first: until the user's own sshd is there, the one stopped is not the one that answers.
+    limit_s = 10
     with nothing_left():
         link = visit(box, transport)
         caught: list[LinkError] = []
 
         def ask() -> None:
             try:
-                link.run(b"echo begun; exec sleep 61", b"", limit_s=5)
+                link.run(b"echo begun; exec sleep 61", b"", limit_s=limit_s)
             except LinkError as error:
                 caught.append(error)
 
         asking = threading.Thread(target=ask)
         asking.start()
-        wait_until(lambda: "sleep 61" in box.processes().values(), 5, "the command runs")
+        wait_until(lambda: "sleep 61" in box.processes().values(), 60, "the command runs")
         with box.frozen():
-            asking.join(5 + SLACK_S)
+            asking.join(60)
             assert [type(error) for error in caught] == [LinkTimeout]
             assert caught[0].away.cause == Cause.TIMEOUT_COMMAND
-            assert 4.9 < caught[0].away.took_s < 5 + SLACK_S
-    wait_until(lambda: box.processes() == {}, 20, f"nothing is left on the box: {box.processes()}")
+            assert limit_s - 0.1 < caught[0].away.took_s < limit_s + HELD_UP_S
+    wait_until(lambda: box.processes() == {}, 60, "nothing is left on the box")
+
+
+HELD_UP = """
+import sys
+import msgspec
+from fleet.errors import LinkError
+from fleet.link.hostkeys import HostKey
+from fleet.link.open import connect
+from fleet.model.spec import BoxSpec
+box, pin = msgspec.json.decode(sys.argv[1], type=tuple[BoxSpec, HostKey])
+with connect(box, pinned=pin, limit_s=40, probe=True) as link:
+    try:
+        print("status", link.run(b"touch ~/begun; exec sleep 63", b"", limit_s=1).status)
+    except LinkError as error:
+        print(error.away.cause)
+"""
+
+
+@pytest.mark.box
+def test_who_is_held_up_does_not_take_the_box_s_own_limit_for_an_answer(box: Box, transport):  # R12 D4
+    request = msgspec.json.encode((to(box, transport), pin_of(box)))
+    asking = subprocess.Popen([sys.executable, "-I", "-c", HELD_UP, request], stdout=subprocess.PIPE)
+    try:
+        wait_until((box.home / "begun").exists, 60, "the command runs")
+        os.kill(asking.pid, signal.SIGSTOP)
+        wait_until(
+            lambda: not any("sleep 63" in line for line in box.processes().values()),
+            60,
+            "the box has ended it",
+        )
+        os.kill(asking.pid, signal.SIGCONT)
+        assert asking.communicate(timeout=60)[0].split() == [Cause.TIMEOUT_COMMAND.encode()]
+    finally:
+        asking.kill()
+        asking.communicate()
 
 
 @pytest.mark.box
@@ -347,21 +392,22 @@ def test_a_link_cut_in_the_middle_of_an_answer(box: Box, transport, how):  # R12
 
         def ask() -> None:
             try:
-                link.run(b"echo begun; sleep 60", b"", limit_s=30)
+                link.run(b"echo begun; sleep 60", b"", limit_s=PATIENT_S)
             except LinkError as error:
                 caught.append(error)
 
         asking = threading.Thread(target=ask)
         asking.start()
-        wait_until(lambda: "sleep 60" in box.processes().values(), 10, "the command runs")
+        wait_until(lambda: "sleep 60" in box.processes().values(), 60, "the command runs")
         if how == "box gone":
             box.kill()
         elif how == "closed by us":
             link.close()
         else:
             for pid in box.session_pids():
-                os.kill(pid, signal.SIGKILL)
-        asking.join(10)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        asking.join(60)
         assert [error.away.cause for error in caught] == [Cause.CUT]
         assert caught[0].away.transient
         assert "in the middle of an answer" in caught[0].what
@@ -371,11 +417,11 @@ def test_a_link_cut_in_the_middle_of_an_answer(box: Box, transport, how):  # R12
 
 @pytest.mark.box
 def test_too_many_connections(make_box, transport):  # R12
-    box = make_box(sshd_options=("MaxStartups 1:100:1", "LoginGraceTime 60"))
+    box = make_box(sshd_options=("MaxStartups 1:100:1", "LoginGraceTime 600"))
     with contextlib.ExitStack() as stack:
         for _ in range(2):
             idle = stack.enter_context(socket.create_connection(("127.0.0.1", box.port)))
-            idle.settimeout(5)
+            idle.settimeout(60)
             idle.recv(100)
         with nothing_left():
             fails(to(box, transport), Cause.THROTTLED, pin=pin_of(box))
@@ -385,7 +431,7 @@ def test_too_many_connections(make_box, transport):  # R12
 def test_a_box_that_lets_in_but_gives_no_session(make_box, transport):
     box = make_box(sshd_options=("MaxSessions 0",))
     with nothing_left(), pytest.raises(LinkError) as caught, visit(box, transport) as link:
-        link.run(b"echo", b"", limit_s=10)
+        link.run(b"echo", b"", limit_s=PATIENT_S)
     assert caught.value.away.cause == Cause.PROTOCOL
     assert "refused to open a session" in caught.value.what
 
@@ -412,19 +458,18 @@ def in_a_row(box: Box, transport: str, rounds: int) -> int:
                     with pytest.raises(LinkError):
                         connected(at(transport, ports[kind]), pinned=PIN, limit_s=0.3)
                 with pytest.raises(HostKeyChanged):
-                    connected(to(box, transport), pinned=wrong, limit_s=20)
-                fails(at(transport, box.port), Cause.AUTH, pin=pin_of(box), limit_s=20)
+                    connected(to(box, transport), pinned=wrong, limit_s=PATIENT_S)
+                fails(at(transport, box.port), Cause.AUTH, pin=pin_of(box))
                 with pytest.raises(LinkTimeout):
                     visit(box, transport).run(b"sleep 9", b"", limit_s=0.3)
                 failed += len(kinds) + 3
         with nothing_left(), visit(box, transport) as link:
-            assert link.run(b"echo fine", b"", limit_s=20).stdout == b"fine\n"
-    wait_until(lambda: box.processes() == {}, 20, f"nothing is left on the box: {box.processes()}")
+            assert link.run(b"echo fine", b"", limit_s=PATIENT_S).stdout == b"fine\n"
+    wait_until(lambda: box.processes() == {}, 60, "nothing is left on the box")
     return failed
 
 
 @pytest.mark.box
-@pytest.mark.timeout(120)
 def test_failures_in_a_row_leave_nothing(box: Box, transport):
     assert in_a_row(box, transport, rounds=2) == 20
 
@@ -439,7 +484,7 @@ def test_two_hundred_failures_in_a_row_leave_nothing(box: Box, transport):
 @pytest.mark.box
 def test_what_the_box_says_and_what_the_link_says_are_all_distinct(make_box, transport, tmp_path):  # R12
     """The command's own words first: none of them may look like a failure of the link, nor the other way."""
-    box, full = make_box(), make_box("full", sshd_options=("MaxStartups 1:100:1", "LoginGraceTime 60"))
+    box, full = make_box(), make_box("full", sshd_options=("MaxStartups 1:100:1", "LoginGraceTime 600"))
     scripts = {
         "found": b"grep -q root /etc/passwd",
         "not found": b"grep -q no-such-word /etc/passwd",
@@ -450,19 +495,19 @@ def test_what_the_box_says_and_what_the_link_says_are_all_distinct(make_box, tra
     seen: dict[str, object] = {}
     with visit(box, transport) as link:
         for name, script in scripts.items():
-            seen[name] = link.run(script, b"", limit_s=20).status
+            seen[name] = link.run(script, b"", limit_s=PATIENT_S).status
     with contextlib.ExitStack() as stack:
         closed = stack.enter_context(socket.socket())
         closed.bind(("127.0.0.1", 0))
         for _ in range(2):
             idle = stack.enter_context(socket.create_connection(("127.0.0.1", full.port)))
-            idle.settimeout(5)
+            idle.settimeout(60)
             idle.recv(100)
         silent = stack.enter_context(serving(says(b"")))
+        seen["timed out"] = fails(at(transport, silent), Cause.TIMEOUT_BANNER).away.cause
         away = {
             "refused": (at(transport, closed.getsockname()[1]), PIN),
             "throttled": (to(full, transport), pin_of(full)),
-            "timed out": (at(transport, silent), PIN),
             "auth": (at(transport, box.port), pin_of(box)),
             "key unknown": (to(box, transport), None),
             "key changed": (to(box, transport), PIN),
@@ -470,7 +515,7 @@ def test_what_the_box_says_and_what_the_link_says_are_all_distinct(make_box, tra
         }
         for name, (where, pin) in away.items():
             with pytest.raises(LinkError) as caught:
-                connected(where, pinned=pin, limit_s=2 if name == "timed out" else 20)
+                connected(where, pinned=pin, limit_s=PATIENT_S)
             seen[name] = caught.value.away.cause
     with visit(box, transport) as link, pytest.raises(LinkTimeout) as late:
         link.run(b"sleep 9", b"", limit_s=0.5)

@@ -13,7 +13,7 @@ import pytest
 from false_boxes import relays, serving
 from laptop import BABYSIT, Job, Laptop
 
-pytestmark = [pytest.mark.box, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.box, pytest.mark.timeout(300)]
 
 FOR_GOOD = 10**12  # bytes that the relay lets through
 
@@ -58,7 +58,7 @@ def at_a_terminal(laptop: Laptop, types: str) -> tuple[int, str]:
     streams = {"stdin": there, "stdout": there, "stderr": there}
     child = subprocess.Popen(words, env=env, cwd=laptop.home, start_new_session=True, **streams)
     os.close(there)
-    screen, deadline = b"", time.monotonic() + 30
+    screen, deadline = b"", time.monotonic() + 90
     try:
         while time.monotonic() < deadline:
             if not select.select([here], [], [], 0.2)[0]:
@@ -71,7 +71,7 @@ def at_a_terminal(laptop: Laptop, types: str) -> tuple[int, str]:
             if types and screen.rstrip().endswith(b":"):
                 os.write(here, types.encode() + b"\n")
                 types = ""
-        return child.wait(10), screen.decode().replace("\r\n", "\n")
+        return child.wait(60), screen.decode().replace("\r\n", "\n")
     finally:
         if child.poll() is None:
             child.kill()

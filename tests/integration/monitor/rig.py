@@ -48,13 +48,15 @@ def stubborn(folder):
     return ["sh", "-c", STUBBORN, "sh", str(folder)]
 
 
-def whole_in_time(folder, run):
-    """Calls `run(folder of its own, limit in s)` until the tree was whole before its limit, whatever the machine does."""
-    for limit in (0.5, 2, 8, 45):
+def whole_in_time(folder, run, limits=(0.5, 2, 8, 45)):
+    """Calls `run(folder of its own, limit in s)` until the tree was whole before its limit, whatever the machine does.
+
+    And until `run` does not answer False: that it was not seen as whole.
+    """
+    for limit in limits:
         place = folder / f"within-{limit}"
         place.mkdir()
-        run(place, limit)
-        if (place / "ready").exists():
+        if run(place, limit) is not False and (place / "ready").exists():
             return place
     raise AssertionError("the tree was never whole in time")
 

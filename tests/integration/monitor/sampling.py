@@ -1,7 +1,8 @@
 """A sampler at work, in a process of its own and under any Python: `sampling.py JSON` prints the lines that it gives.
 
-JSON: cmd; interval_s, alone, mark, lists, options; until (figures of the sum) or stop_s: how long at most; stranger: we
-have a child of our own too.
+JSON: cmd; interval_s, alone, mark, lists, options; after: a file that is there before we look; until (figures of the sum;
+more: so many samples more) or stop_s: how long at most; stranger: we have a child of our own too. A sample has `at`: its
+moment as its CPU was weighed.
 """
 
 import contextlib
@@ -39,34 +40,44 @@ def ended(pid):
 
 def reached(lines, wish):
     """Whether the last line is at what was wished for."""
-    until = wish.get("until")
-    if not until or not lines:
+    until = wish.get("until", {})
+    if not lines or not (until or "more" in wish):
         return False
     last = json.loads(lines[-1].decode())
-    names = sorted(child["command"] for child in last["children"])
-    total = dict(last["aggregated"], children=names)
+    names = sorted(child["command"] for child in last.get("children", ()))
+    total = dict(last.get("aggregated", last), children=names)
     return all(
         total[key] == most if key == "children" else total.get(key, 0) >= most for key, most in until.items()
     )
 
 
+def timed(sampler, lines):
+    """The lines of a sample, which is the last of them, with its moment."""
+    return [*lines[:-1], lines[-1][:-2] + b',"at":%f}\n' % sampler._at] if lines else []
+
+
 def course(sampler, pid, wish, adopted):
     """The lines until it ended, or for so long; then all of it is ended."""
-    lines = []
+    lines, there, left = [], False, wish.get("more", 0) + 1
+    while "after" in wish and not ended(pid) and not Path(wish["after"]).exists():
+        time.sleep(0.01)
     began = time.monotonic()
-    while not ended(pid) and time.monotonic() - began < wish.get("stop_s", 40) and not reached(lines, wish):
+    while not ended(pid) and time.monotonic() - began < wish.get("stop_s", 60) and left:
         time.sleep(wish.get("interval_s", 0.05))
-        lines += sampler.sample()
+        lines += timed(sampler, sampler.sample())
+        there = there or reached(lines, wish)
+        left -= there
         for one in sampler.orphans():
             found, _, usage = os.wait4(one, os.WNOHANG)
             adopted += [usage] if found else []
     if not ended(pid):
-        for one, _ in sampler.living():
-            os.kill(one, signal.SIGKILL)
         while sampler.living():
+            for one, _ in sampler.living():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(one, signal.SIGKILL)
             time.sleep(0.01)
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    return lines + sampler.sample()
+    return lines + timed(sampler, sampler.sample())
 
 
 def last(sampler, pid, adopted, began):
@@ -105,7 +116,7 @@ def main():
         sampler = Sampler(
             Options(**wish.get("options", {})), alone=wish.get("alone", False), mark=wish.get("mark")
         )
-        lines = sampler.zero(pid, wish["cmd"], wish["cmd"][0])
+        lines = timed(sampler, sampler.zero(pid, wish["cmd"], wish["cmd"][0]))
         began = time.monotonic()
         os.write(gate, b"+")
         if wish.get("stranger"):

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 import pythons
@@ -25,6 +26,7 @@ def number(version):
 
 PYTHONS = pythons.found()
 ENDS = [which(PYTHONS, key=number) for which in (min, max)]
+pytestmark = pytest.mark.timeout(180)
 EACH_PYTHON = [one if one in ENDS else rig.seldom(one) for one in PYTHONS]  # only 3.8 has its own way
 
 
@@ -75,7 +77,7 @@ def test_no_command_is_a_bad_value(cmd):
 
 def test_a_command_that_is_not_there_or_not_executable_raises_and_leaves_nothing(tmp_path):
     (tmp_path / "plain").write_text("x")
-    files = rig.open_files()
+    files, threads = rig.open_files(), threading.active_count()
     for cmd, error in (
         (["no-such-command-here"], FileNotFoundError),
         ([str(tmp_path / "plain")], PermissionError),
@@ -85,7 +87,7 @@ def test_a_command_that_is_not_there_or_not_executable_raises_and_leaves_nothing
                 execute_with_monitoring(cmd, output_file=tmp_path / "usage.jsonl", pause_for_attachment=pause)
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
-    wait_until(lambda: threading.active_count() == 1, 20, "threads to end")
+    wait_until(lambda: threading.active_count() <= threads, 45, "threads to end")
     assert rig.open_files() <= files
 
 
@@ -131,7 +133,7 @@ def test_check_and_timeout_raise_what_run_raises_with_the_monitor(tmp_path):
     assert (caught.value.returncode, caught.value.output) == (5, "out\n")
     assert caught.value.monitor.get_end()["exit_code"] == 5
     with pytest.raises(subprocess.TimeoutExpired) as expired:
-        execute_with_monitoring(["sleep", "50"], timeout=0.2, quiet=True)
+        execute_with_monitoring(["sleep", "500"], timeout=0.2, grace_s=60, quiet=True)
     assert (expired.value.timeout, expired.value.monitor.exit_code) == (0.2, -15)
 
 
@@ -174,14 +176,16 @@ def test_the_file_is_begun_anew_for_us_alone(tmp_path):  # S37
 
 
 def test_three_formats_hold_the_same(tmp_path):
-    for form in ("jsonl", "json", "csv"):
-        execute_with_monitoring(["sh", "-c", "sleep 0.25"], output_file=tmp_path / form, output_format=form)
+    script = 'until [ "$(wc -l <"$0/csv" || wc -l <"$0/jsonl")" -gt 4 ]; do sleep 0.02; done'
+    for form in ("jsonl", "csv", "json"):
+        words = ["sh", "-c", script, str(tmp_path)]
+        execute_with_monitoring(words, output_file=tmp_path / form, output_format=form)
     records = json.loads((tmp_path / "json").read_text())
     assert [record["kind"] for record in records][:2] == ["metadata", "tree"] and records[-1][
         "kind"
     ] == "exit"
     rows = list(csv.DictReader((tmp_path / "csv").read_text().splitlines()))
-    assert len(rows) >= 2 and int(rows[1]["mem_rss_kb"]) > 0 and int(rows[0]["process_count"]) == 1
+    assert max(int(row["mem_rss_kb"]) for row in rows[1:]) > 0 and int(rows[0]["process_count"]) == 1
     _, monitor = execute_with_monitoring(["sh", "-c", "sleep 0.25"])
     for form in ("jsonl", "json", "csv"):
         monitor.save_samples(tmp_path / form, form)
@@ -192,23 +196,43 @@ def test_three_formats_hold_the_same(tmp_path):
         monitor.save_samples(tmp_path / "x", "xml")
 
 
-def test_what_it_gives_is_text_and_is_read_by_key():
-    _, monitor = execute_with_monitoring(["sh", "-c", "sleep 0.15"])
+SLEEPS = ["sh", "-c", "sleep 300 & read line <go; kill $!"]
+
+
+def slept(folder, **options):
+    """The monitor of a command with a child that was seen, and ended; how many seconds that took at least."""
+    os.mkfifo(folder / "go")
+    monitor = ProcessMonitor(SLEEPS, cwd=folder, **options)
+    began = time.monotonic()
+
+    def named():
+        monitor.sample_once()
+        return any(json.loads(one)["cmd"] == ["sleep", "300"] for one in monitor.get_children())
+
+    wait_until(named, 45, "its child")
+    took = time.monotonic() - began
+    (folder / "go").write_text("\n")
+    monitor.run()
+    return monitor, took
+
+
+def test_what_it_gives_is_text_and_is_read_by_key(tmp_path):
+    monitor, took = slept(tmp_path)
     summary = monitor.get_summary()
     assert json.loads(summary)["sample_count"] == summary["sample_count"] == summary.get("sample_count") >= 2
-    assert summary["peak_memory_mb"] > 0 and summary["elapsed_time"] >= 0.15 and summary.get("none", 5) == 5
+    assert summary["peak_memory_mb"] > 0 and summary["elapsed_time"] >= took and summary.get("none", 5) == 5
     assert dict(summary) == json.loads(summary) and summary[0] == "{"
     metadata = monitor.get_metadata()
-    assert metadata["cmd"] == ["sh", "-c", "sleep 0.15"] and metadata.get("kind") is None
+    assert metadata["cmd"] == SLEEPS and metadata.get("kind") is None
     assert monitor.get_samples()[-1]["cpu_usage"] >= 0
-    assert json.loads(monitor.get_children()[0])["cmd"][0] == "sleep"
+    assert json.loads(monitor.get_children()[-1])["cmd"][0] == "sleep"
     count = summary["sample_count"]
     monitor.clear_samples()
     assert monitor.get_samples() == [] and monitor.get_summary()["sample_count"] == count
 
 
-def test_without_memory_the_summary_is_whole():
-    _, monitor = execute_with_monitoring(["sh", "-c", "sleep 0.25"], store_in_memory=False)
+def test_without_memory_the_summary_is_whole(tmp_path):
+    monitor, _ = slept(tmp_path, store_in_memory=False)
     assert monitor.get_samples() == []
     assert monitor.get_summary()["sample_count"] >= 2 and monitor.get_summary()["peak_mem_rss_kb"] > 0
 
@@ -219,7 +243,7 @@ def test_a_monitor_looks_when_it_is_told_to(tmp_path):
     assert monitor.is_running() and monitor.get_end() is None
     assert monitor.sample_once()["aggregated"]["process_count"] >= 1
     (tmp_path / "go").touch()
-    wait_until(lambda: not monitor.is_running(), 20, "the command to end")
+    wait_until(lambda: not monitor.is_running(), 45, "the command to end")
     assert monitor.sample_once() is None
     assert (monitor.exit_code, monitor.stdout, monitor.get_end()["exit_code"]) == (3, b"hi\n", 3)
     monitor.run()  # again is no harm
@@ -230,7 +254,7 @@ def test_the_interval_grows_while_nothing_moves():
     at = [sample["ts_ms"] for sample in monitor.get_samples()]
     gaps = [after - before for before, after in itertools.pairwise(at)]
     print("gaps in ms:", gaps)
-    assert len(at) < 30 and max(gaps) > 100
+    assert len(at) < 10 + (at[-1] - at[0]) / 40 and max(gaps) > 100, "every 20 ms it was half of that"
 
 
 def test_a_full_disk_is_told_and_sampling_goes_on(tmp_path):  # R159
@@ -260,14 +284,17 @@ def tiny_disk(tmp_path):
 
 
 def test_a_disk_that_fills_leaves_whole_lines(tiny_disk, capfd):  # R159
-    script = f"sleep 0.5; rm -f {tiny_disk}/ballast; sleep 0.3"
+    os.mkfifo(tiny_disk / "go")
     (tiny_disk / "ballast").write_bytes(bytes(11 << 10))
-    code, monitor = execute_with_monitoring(
-        ["sh", "-c", script], output_file=tiny_disk / "u.jsonl", base_interval_ms=30, max_interval_ms=30
-    )
+    monitor = ProcessMonitor(["sh", "-c", "read line <go"], cwd=tiny_disk, output_file=tiny_disk / "u.jsonl")
+    wait_until(lambda: monitor.sample_once() and monitor.monitor_errors, 45, "the disk to be full")
+    (tiny_disk / "ballast").unlink()
+    monitor.sample_once()
+    (tiny_disk / "go").write_text("\n")
+    monitor.run()
     lines = [json.loads(line) for line in (tiny_disk / "u.jsonl").read_text().splitlines()]
-    assert code == 0 and lines[0]["kind"] == "metadata"
-    assert len(lines) < len(monitor.get_samples()) + 3, "the disk never was full"
+    assert monitor.exit_code == 0 and (lines[0]["kind"], lines[-1]["kind"]) == ("metadata", "exit")
+    assert len(lines) < len(monitor.get_samples()) + 2, "the disk never was full"
     assert "No space left" in " ".join(monitor.monitor_errors)
     assert "No space left" in capfd.readouterr().err
 
@@ -330,7 +357,7 @@ def test_two_monitors_in_two_threads_do_not_touch_each_other(tmp_path):  # R159
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(50)
+        thread.join(100)
     assert ends[0][0] == 4 and ends[1][1].get_end()["killed_by"] == "timeout"
     assert rig.alive(tags[0]) == rig.alive(tags[1]) == []
     assert ends[0][1].get_summary()["max_processes"] <= 2
@@ -351,7 +378,7 @@ pid = os.fork()
 watched = ProcessMonitor(["true"])
 said = [subreaper()]
 watched.run()
-print(*said, subreaper(), flush=True)
+os.write(1, b"%d %d\\n" % (*said, subreaper()))  # at once: both of us speak
 if pid == 0:
     os._exit(0)
 os.waitpid(pid, 0)
@@ -368,7 +395,7 @@ def test_a_fork_of_a_program_that_watches_takes_in_its_own_orphans():
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        timeout=50,
+        timeout=120,
         check=True,
     )
     assert sorted(done.stdout.splitlines()) == ["0", "1 0", "1 1"]
@@ -422,7 +449,7 @@ def tells(folder, *python):
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=120,
         check=False,
     )
     return (done.returncode, done.stdout, done.stderr) == (0, "well\n", "") or print(done)
@@ -465,5 +492,5 @@ def test_a_worker_thread_may_watch_while_the_main_thread_waits():
         target=lambda: found.append(execute_with_monitoring(["sh", "-c", "kill -HUP $$"])[0])
     )
     thread.start()
-    thread.join(50)
+    thread.join(100)
     assert found == [-signal.SIGHUP]

@@ -5,8 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import processes
 import pytest
@@ -14,6 +12,8 @@ import rig
 from waiting import wait_until
 
 from onbox.monitor import ProcessMonitor, execute_with_monitoring
+
+pytestmark = pytest.mark.timeout(180)
 
 
 def run_tagged(words, tag, **options):
@@ -31,13 +31,14 @@ def test_a_timeout_leaves_nobody_of_the_whole_tree(tmp_path):  # R159
                 rig.stubborn(folder), tag, timeout=limit, grace_s=0.3, output_file=tmp_path / "usage.jsonl"
             )
         monitors.append(caught.value.monitor)
+        samples = monitors[-1].get_samples()
+        return max(json.loads(text)["aggregated"]["process_count"] for text in samples) > 4
 
     rig.whole_in_time(tmp_path, run)
     assert rig.alive(tag) == []
     end = monitors[-1].get_end()
     assert (end["killed_by"], end["left_running"]) == ("timeout", [])
     assert json.loads((tmp_path / "usage.jsonl").read_text().splitlines()[-1])["kind"] == "exit"
-    assert max(json.loads(text)["aggregated"]["process_count"] for text in monitors[-1].get_samples()) > 4
 
 
 def test_what_ends_well_on_term_is_given_its_time(tmp_path):
@@ -46,7 +47,7 @@ def test_what_ends_well_on_term_is_given_its_time(tmp_path):
 
     def run(folder, limit):
         with pytest.raises(subprocess.TimeoutExpired) as caught:
-            run_tagged(["sh", "-c", save, str(folder / "ready")], rig.tagged(), timeout=limit / 2, grace_s=30)
+            run_tagged(["sh", "-c", save, str(folder / "ready")], rig.tagged(), timeout=limit / 2, grace_s=60)
         errors.append(caught.value)
 
     rig.whole_in_time(tmp_path, run)
@@ -56,11 +57,9 @@ def test_what_ends_well_on_term_is_given_its_time(tmp_path):
 
 
 def test_who_is_stopped_hears_the_term_too():
-    began = time.monotonic()
     with pytest.raises(subprocess.TimeoutExpired) as caught:
-        execute_with_monitoring(["sh", "-c", "kill -STOP $$; sleep 30"], timeout=0.3, grace_s=40, quiet=True)
-    assert caught.value.monitor.exit_code == -signal.SIGTERM
-    assert time.monotonic() - began < 30
+        execute_with_monitoring(["sh", "-c", "kill -STOP $$; sleep 300"], timeout=0.3, grace_s=60, quiet=True)
+    assert caught.value.monitor.exit_code == -signal.SIGTERM, "behind the grace it had been killed"
 
 
 PROGRAM = """
@@ -80,9 +79,9 @@ def test_an_interrupt_leaves_nobody_of_the_whole_tree(tmp_path):  # R159
     tag = rig.tagged()
     words = [sys.executable, "-c", PROGRAM, str(tmp_path), *rig.stubborn(tmp_path)]
     with subprocess.Popen(words, env=rig.environment(tag), stdout=subprocess.PIPE) as process:
-        wait_until((tmp_path / "ready").exists, 30, "the tree to be whole")
+        wait_until((tmp_path / "ready").exists, 45, "the tree to be whole")
         process.send_signal(signal.SIGINT)
-        said, _ = process.communicate(timeout=40)
+        said, _ = process.communicate(timeout=120)
     assert (process.returncode, json.loads(said)) == (40, ["user", []])
     assert rig.alive(tag) == []
 
@@ -111,7 +110,7 @@ def test_an_interrupt_at_the_very_start_leaves_nobody_either(tmp_path, pause):  
     program = program.replace("grace_s=0.3", f"grace_s=0.3, pause_for_attachment={pause}")
     words = [sys.executable, "-c", program, str(tmp_path), "sh", "-c", AT_ONCE]
     done = subprocess.run(
-        words, env=rig.environment(tag), stdout=subprocess.PIPE, text=True, check=False, timeout=40
+        words, env=rig.environment(tag), stdout=subprocess.PIPE, text=True, check=False, timeout=120
     )
     assert (done.returncode, json.loads(done.stdout)) == (40, ["user", []])
     assert rig.alive(tag) == []
@@ -134,7 +133,7 @@ def test_an_interrupt_of_the_first_sample_leaves_nobody_of_who_did_not_wait_for_
     program = program.replace("grace_s=0.3", "grace_s=0.3, pause_for_attachment=False, enable_gpu=True")
     words = [sys.executable, "-c", program, str(tmp_path), "sh", "-c", "setsid sleep 300 & exec sleep 300"]
     env = rig.environment(tag, PATH=f"{tmp_path}:{os.environ['PATH']}")
-    done = subprocess.run(words, env=env, stdout=subprocess.PIPE, text=True, check=False, timeout=40)
+    done = subprocess.run(words, env=env, stdout=subprocess.PIPE, text=True, check=False, timeout=120)
     left = sleepers(tag)
     for pid in rig.alive(tag):
         os.kill(pid, signal.SIGKILL)
@@ -152,7 +151,7 @@ until grep -q 'State:.Z' /proc/$(cat pid)/status; do sleep 0.01; done
 
 def test_what_an_orphan_wrote_whom_no_sample_saw_is_in_the_end_record(tmp_path):
     code, monitor = execute_with_monitoring(
-        ["sh", "-c", WRITES], base_interval_ms=10**7, cwd=tmp_path, timeout=40
+        ["sh", "-c", WRITES], base_interval_ms=10**7, cwd=tmp_path, timeout=120
     )
     assert (code, (tmp_path / "written").stat().st_size) == (0, 3_000_000)
     assert monitor.get_end()["wchar"] > 3_000_000
@@ -163,12 +162,13 @@ def test_whoever_interrupts_twice_does_not_wait(tmp_path):
     program = PROGRAM.replace("grace_s=0.3", "grace_s=1000")
     words = [sys.executable, "-c", program, str(tmp_path), *rig.stubborn(tmp_path)]
     with subprocess.Popen(words, env=rig.environment(tag), stdout=subprocess.PIPE) as process:
-        wait_until((tmp_path / "ready").exists, 30, "the tree to be whole")
+        wait_until(lambda: len(sleepers(tag)) == 2, 45, "the tree to be whole")
+        wait_until((tmp_path / "ready").exists, 45, "all of it")
         process.send_signal(signal.SIGINT)
         # `sleep 300` obeys the TERM of the first one: then the grace has begun.
-        wait_until(lambda: not sleepers(tag), 30, "the first interrupt to be heard")
+        wait_until(lambda: not sleepers(tag), 45, "the first interrupt to be heard")
         process.send_signal(signal.SIGINT)
-        said, _ = process.communicate(timeout=40)
+        said, _ = process.communicate(timeout=120)
     assert (process.returncode, json.loads(said)) == (40, ["user", []])
     assert rig.alive(tag) == []
 
@@ -179,20 +179,22 @@ def sleepers(tag):
 
 def test_after_an_ordinary_end_the_rest_runs_on_and_is_named(tmp_path):
     tag = rig.tagged()
-    script = f"(setsid sh -c 'echo on; touch {tmp_path}/up; sleep 0.3; echo still; touch {tmp_path}/wrote; exec sleep 100' &)"
-    script += f"; while [ ! -e {tmp_path}/up ]; do sleep 0.01; done; exit 3"
-    code, monitor = run_tagged(["sh", "-c", script], tag)
+    os.mkfifo(tmp_path / "go")
+    script = "(setsid sh -c 'echo on; : >up; read line <go; echo still; : >wrote; exec sleep 100' &)"
+    script += "; while [ ! -e up ]; do sleep 0.01; done; exit 3"
+    code, monitor = run_tagged(["sh", "-c", script], tag, cwd=tmp_path)
     try:
         left = monitor.get_end()["left_running"]
         assert code == 3
-        assert {one["pid"] for one in left} <= set(rig.alive(tag)) and len(left) >= 1
-        wait_until((tmp_path / "wrote").exists, 20, "what was left to write on, and not to die of it")
-        wait_until(lambda: monitor.stdout == b"on\nstill\n", 20, "what it wrote")
-        wait_until(lambda: sleep_of(tag), 20, "what was left to go on")
+        assert {one["pid"] for one in left} == set(rig.alive(tag)) and len(left) == 1
+        (tmp_path / "go").write_text("\n")
+        wait_until((tmp_path / "wrote").exists, 45, "what was left to write on, and not to die of it")
+        wait_until(lambda: monitor.stdout == b"on\nstill\n", 45, "what it wrote")
+        wait_until(lambda: sleep_of(tag), 45, "what was left to go on")
     finally:
-        for pid in rig.alive(tag):
+        for pid in (last := rig.alive(tag)):
             os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: not rig.alive(tag), 20, "them to end")
+    wait_until(lambda: not any(map(processes.lives, last)), 45, "them to end")
     execute_with_monitoring(["true"])  # whoever was left and has ended since is collected with the next
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
@@ -221,7 +223,7 @@ def test_who_has_the_number_of_one_that_was_left_is_not_collected(tmp_path):  # 
         env=rig.environment(),
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=120,
         check=False,
     )
     if "unshare:" in done.stderr:
@@ -320,7 +322,7 @@ def test_the_callers_own_children_are_never_collected_nor_ended(tmp_path):  # R1
         orphan = int(orphaning.stdout.readline())
         try:
             assert sleeper.poll() is None and processes.lives(orphan)
-            assert (ended.wait(20), orphaning.wait(20)) == (9, 4)
+            assert (ended.wait(45), orphaning.wait(45)) == (9, 4)
         finally:
             os.kill(orphan, signal.SIGKILL)
             orphaning.stdout.close()
@@ -342,7 +344,7 @@ def test_a_status_that_somebody_else_took_is_none_and_hangs_nobody():
         env=rig.environment(),
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=120,
         check=True,
     )
     assert done.stdout == "None None True\n"
@@ -353,7 +355,7 @@ def test_a_process_of_somebody_else_is_watched_and_left_alone(tmp_path):
     with subprocess.Popen(["sh", "-c", script], cwd=tmp_path) as process:
         monitor = ProcessMonitor.from_pid(process.pid, 50, 100)
         assert monitor.get_pid() == process.pid and monitor.is_running()
-        assert monitor.sample_once()["aggregated"]["mem_rss_kb"] > 0
+        wait_until(lambda: monitor.sample_once()["aggregated"]["mem_rss_kb"] > 0, 45, "its memory")
         (tmp_path / "go").touch()
         monitor.run()
         assert process.wait() == 6
@@ -377,10 +379,10 @@ def test_killed_the_watcher_leaves_the_command_alive(tmp_path):  # R159
     ]
     try:
         with subprocess.Popen(words, env=rig.environment(tag)) as process:
-            wait_until((tmp_path / "up").exists, 30, "the command to run")
+            wait_until((tmp_path / "up").exists, 45, "the command to run")
             process.kill()
-        wait_until((tmp_path / "on").exists, 20, "the command to go on")
-        assert rig.alive(tag)
+        wait_until((tmp_path / "on").exists, 45, "the command to go on")
+        wait_until(lambda: rig.alive(tag), 45, "the command to live, whatever it becomes")
     finally:
         for pid in rig.alive(tag):
             os.kill(pid, signal.SIGKILL)
@@ -391,22 +393,26 @@ def test_a_tree_that_forks_on_and_on_is_ended(tmp_path):  # R159
     chain = 'trap "" TERM; n=0; while :; do n=$((n+1)); (sleep 0.05 &) ; sleep 0.01; done'
     with pytest.raises(subprocess.TimeoutExpired):
         run_tagged(["sh", "-c", chain], tag, timeout=0.7, grace_s=0.2)
-    wait_until(lambda: not rig.alive(tag), 20, "the last of them to end")
+    wait_until(lambda: not rig.alive(tag), 45, "the last of them to end")
 
 
 @pytest.mark.fault
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 def test_a_thousand_processes_are_watched_and_ended(tmp_path):  # R158 R159
     tag = rig.tagged()
-    script = f"n=0; while [ $n -lt 1000 ]; do sleep 300 & n=$((n+1)); done; touch {tmp_path}/ready; wait"
-    with pytest.raises(subprocess.TimeoutExpired) as caught:
-        run_tagged(["sh", "-c", script], tag, timeout=20, grace_s=10)
-    end = caught.value.monitor.get_end()
-    assert Path(tmp_path, "ready").exists() and not rig.alive(tag) and end["left_running"] == []
-    assert (
-        max(json.loads(text)["aggregated"]["process_count"] for text in caught.value.monitor.get_samples())
-        >= 1000
-    )
+    script = 'n=0; while [ $n -lt 1000 ]; do sleep 300 & n=$((n+1)); done; touch "$0"; wait'
+    ends = []
+
+    def run(folder, limit):
+        with pytest.raises(subprocess.TimeoutExpired) as caught:
+            run_tagged(["sh", "-c", script, str(folder / "ready")], tag, timeout=limit, grace_s=10)
+        ends.append(caught.value.monitor.get_end())
+        samples = caught.value.monitor.get_samples()
+        return max(json.loads(text)["aggregated"]["process_count"] for text in samples) >= 1000
+
+    rig.whole_in_time(tmp_path, run, limits=(20, 100))
+    end = ends[-1]
+    assert not rig.alive(tag) and end["left_running"] == []
     print(
         f"1,001 processes: {end['samples_taken']} samples, {end['monitor_cpu_s']:.2f} s of processor time in {end['wall_s']:.0f} s"
     )

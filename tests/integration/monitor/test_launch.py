@@ -15,6 +15,8 @@ from waiting import wait_until
 from onbox.monitor import execute_with_monitoring
 from onbox.monitor.launch import Launch
 
+pytestmark = pytest.mark.timeout(180)
+
 # The command asks its own watcher's file: was it looked at before this, its first instruction?
 SEEN = 'while read -r line; do case $line in *\'"kind":"tree"\'*) exit 0 ;; esac; done <"$0"; exit 9'
 
@@ -83,7 +85,7 @@ def test_what_popen_raises_is_raised_and_nothing_is_left(words, options, error):
     with pytest.raises(error):
         arrived(launch).release()
     launch.cancel()
-    wait_until(lambda: threading.active_count() <= threads, 20, "the launching thread to end")
+    wait_until(lambda: threading.active_count() <= threads, 45, "the launching thread to end")
     assert rig.open_files() <= files
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
@@ -96,7 +98,7 @@ def test_without_a_thread_nothing_is_left(tmp_path):
             execute_with_monitoring(["touch", str(tmp_path / "ran")], quiet=True)
     finally:
         threading.stack_size(before)
-    assert rig.open_files() == files
+    assert rig.open_files() <= files
     assert not (tmp_path / "ran").exists()
 
 
@@ -114,7 +116,7 @@ def test_without_descriptors_nothing_is_left(tmp_path):
         finally:
             launch.cancel()
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        assert rig.open_files() == files
+        assert rig.open_files() <= files
     assert failed >= 4
     assert not (tmp_path / "ran").exists()
 
@@ -137,7 +139,7 @@ def test_a_watcher_killed_at_the_gate_leaves_nothing(tmp_path):  # R158 R159
             assert len(pids) == 3 and all(map(processes.lives, pids))
         finally:
             process.kill()
-    wait_until(lambda: not any(map(processes.lives, pids)), 20, "the children at their gates to end")
+    wait_until(lambda: not any(map(processes.lives, pids)), 45, "the children at their gates to end")
     assert not [path for path in tmp_path.iterdir() if path.name.isdigit()]
 
 
@@ -162,7 +164,7 @@ def test_a_gate_opens_for_nobody_else_who_holds_its_other_end(tmp_path):  # R159
         held = int(process.stdout.readline())
         process.kill()
     try:
-        wait_until(lambda: not processes.lives(held), 20, "the child at its gate to end")
+        wait_until(lambda: not processes.lives(held), 45, "the child at its gate to end")
     finally:
         for pid in rig.alive(tag):
             os.kill(pid, signal.SIGKILL)
@@ -182,7 +184,7 @@ def test_two_threads_launch_at_once(tmp_path):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(50)
+        thread.join(100)
     assert codes == {n: [n] * 4 for n in (3, 4, 5)}
 
 
@@ -226,6 +228,6 @@ def test_descriptors_of_the_standard_streams_may_be_closed(tmp_path):
         "open('said', 'w').write('%s %s %s' % (code, m.stdout, m.stderr))\n"
     )
     subprocess.run(
-        [sys.executable, "-c", script], env=rig.environment(), cwd=tmp_path, check=True, timeout=50
+        [sys.executable, "-c", script], env=rig.environment(), cwd=tmp_path, check=True, timeout=120
     )
     assert Path(tmp_path, "said").read_text() == "7 b'out\\n' b'err\\n'"

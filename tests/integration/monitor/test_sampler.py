@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[3]
 SCRIPT = Path(__file__).with_name("sampling.py")
 PYTHONS = pythons.found()
 SLEEP = ["sleep", "300"]
+pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def sampled(cmd, python=sys.executable, limit=None, **wish):
         env=environment,
         cwd="/",
         check=False,
-        timeout=50,
+        timeout=120,
         preexec_fn=limit,
     )
     assert done.returncode == 0, done.stderr.decode()
@@ -59,10 +60,15 @@ def trees(lines):
     return [line for line in lines if line["kind"] == "tree"]
 
 
+def at_last(lines):
+    """The last sample in which anything lived: the one that was waited for."""
+    return [line for line in trees(lines) if line["aggregated"]["process_count"]][-1]
+
+
 def took(lines, who):
     """CPU seconds that the samples say."""
     return sum(
-        (line[who] or {}).get("cpu_usage", 0) / 100 * (line["ts_ms"] - before["ts_ms"]) / 1000
+        (line[who] or {}).get("cpu_usage", 0) / 100 * (line["at"] - before["at"])
         for before, line in itertools.pairwise(trees(lines))
     )
 
@@ -97,8 +103,8 @@ def test_the_peak_of_a_short_job_is_exact(megabytes):
 def test_a_tree_is_summed_and_each_process_is_named_once(lists):
     cmd = ["sh", "-c", "sleep 300 & (sleep 301; true) & wait"]
     oldest = PYTHONS[min(PYTHONS, key=lambda version: int(version[2:]))]
-    lines = sampled(cmd, oldest, lists=lists, until={"children": ["sh", "sleep", "sleep"]})
-    last = max(trees(lines), key=lambda line: line["aggregated"]["process_count"])
+    lines = sampled(cmd, oldest, lists=lists, until={"children": ["sh", "sleep", "sleep"]}, more=4)
+    last = at_last(lines)
     assert last["aggregated"]["process_count"] == 4
     assert sorted(child["command"] for child in last["children"]) == ["sh", "sleep", "sleep"]
     parts = [last["parent"], *(child["metrics"] for child in last["children"])]
@@ -106,11 +112,24 @@ def test_a_tree_is_summed_and_each_process_is_named_once(lists):
         assert last["aggregated"][key] == sum(part[key] for part in parts), key
     assert last["mem_rss_kb"] == last["aggregated"]["mem_rss_kb"]
     named = [line["cmd"] for line in lines if line["kind"] == "child" and line["exe"].endswith("sleep")]
+    named = [cmd for cmd in named if cmd]  # in the middle of its exec it has no words
     assert sorted(named) == [["sleep", "300"], ["sleep", "301"]]
 
 
 # A grandchild in a session of its own whose parent is gone before anybody looks.
-ORPHAN = "(setsid sh -c '(exec %s -S -c \"x = 1; x = chr(120) * (60 << 20); import time; time.sleep(300)\") &' &); exec sleep 300"
+ORPHAN = '(setsid sh -c \'(exec "$0" -S -c "$1" $$ "$2") &\' "$@" &); exec sleep 300'
+GROWS = """
+import os, sys, time
+while os.getppid() == int(sys.argv[1]): time.sleep(0.01)
+held = chr(120) * (60 << 20)
+open(sys.argv[2], "w").close()
+time.sleep(300)
+"""
+
+
+def orphaned(folder, **wish):
+    there = str(folder / "there")
+    return sampled(["sh", "-c", ORPHAN, "sh", sys.executable, GROWS, there], after=there, **wish)
 
 
 @pytest.mark.parametrize(
@@ -123,24 +142,37 @@ ORPHAN = "(setsid sh -c '(exec %s -S -c \"x = 1; x = chr(120) * (60 << 20); impo
     ],
     ids=["alone", "by its mark", "alone, a scan", "by its mark, a scan"],
 )
-def test_an_orphan_counts_and_a_stranger_does_not(wish):
-    lines = sampled(
-        ["sh", "-c", ORPHAN % sys.executable], until={"mem_rss_kb": 61 << 10}, stranger=True, **wish
-    )
-    most = max(trees(lines), key=lambda line: line["mem_rss_kb"])
+def test_an_orphan_counts_and_a_stranger_does_not(wish, tmp_path):
+    until = {"mem_rss_kb": 61 << 10, "children": [Path(sys.executable).name[:15]]}
+    lines = orphaned(tmp_path, until=until, stranger=True, **wish)
+    most = at_last(lines)
     assert most["mem_rss_kb"] > 60 * 1024
     assert most["aggregated"]["process_count"] == 2
     assert ["sleep", "300"] not in [line["cmd"] for line in lines if line["kind"] == "child"]
 
 
-def test_an_orphan_without_session_or_mark_is_left_to_who_may_have_started_it():
-    lines = sampled(["sh", "-c", ORPHAN % sys.executable], interval_s=0.1, stop_s=1)
+def test_an_orphan_without_session_or_mark_is_left_to_who_may_have_started_it(tmp_path):
+    lines = orphaned(tmp_path, interval_s=0.1, more=9)
     assert max(line["mem_rss_kb"] for line in trees(lines)) < 40 * 1024
 
 
 def test_orphans_that_ended_are_told_and_their_figures_stay():
-    job = "import os\nfor i in range(3):\n if os.fork() == 0:\n  os.setsid()\n  if os.fork() == 0:\n"
-    job += "   open('/dev/null', 'w').write('x' * 1000000)\n   import time; time.sleep(0.3)\n  os._exit(0)\nimport time; time.sleep(1)"
+    job = """
+import os, time
+ready, tell = os.pipe()
+for i in range(3):
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            open("/dev/null", "w").write("x" * 1000000)
+            os.write(tell, b"%8d" % os.getpid())
+            time.sleep(0.3)
+        os._exit(0)
+for pid in [int(os.read(ready, 8)) for i in range(3)]:
+    try:
+        while not os.kill(pid, 0): time.sleep(0.02)  # it can be told so until it was collected
+    except ProcessLookupError: pass
+"""
     lines = sampled(python(job), alone=True)
     assert lines[-1]["wchar"] >= 3_000_000
     written = [line["aggregated"]["syscall_write_bytes"] for line in trees(lines)]
@@ -159,7 +191,7 @@ def test_children_that_came_and_went_between_two_samples_count():
 
 
 def test_the_cpu_of_a_loop_is_what_the_kernel_says():
-    lines = sampled(python("import time\nt = time.process_time()\nwhile time.process_time() - t < 0.5: pass"))
+    lines = sampled(python("import time\nwhile time.process_time() < 0.5: pass"))
     end = lines[-1]
     assert end["utime_s"] + end["stime_s"] == pytest.approx(0.5, abs=0.25)
     assert took(lines, "parent") == pytest.approx(0.5, abs=0.25)
@@ -178,9 +210,11 @@ def test_a_command_may_have_any_name(tmp_path, name):
     (program / name).symlink_to("/bin/sleep")
     short = os.fsencode(name)[:15].decode("utf-8", "replace")
     lines = sampled(
-        ["sh", "-c", 'PATH=$0:$PATH; "$1" 300 & wait', str(program), name], until={"children": [short]}
+        ["sh", "-c", 'PATH=$0:$PATH; "$1" 300 & wait', str(program), name],
+        until={"children": [short]},
+        more=4,
     )
-    last = max(trees(lines), key=lambda line: line["aggregated"]["process_count"])
+    last = at_last(lines)
     assert [child["metrics"]["thread_count"] for child in last["children"]] == [1]
     shown = os.fsencode(name).decode("utf-8", "replace")
     assert last["children"][0]["command"] == short
@@ -195,8 +229,10 @@ def test_what_an_argument_hides_is_hidden_in_every_line():
     assert lines[0]["cmd"][-2:] == ["--token", "***"]
 
 
-def test_without_children_the_command_stands_alone():
-    lines = sampled(["sh", "-c", "sleep 300 & wait"], stop_s=0.5, options={"include_children": False})
+def test_without_children_the_command_stands_alone(tmp_path):
+    there = str(tmp_path / "there")
+    cmd = ["sh", "-c", 'sleep 300 & : >"$0"; wait', there]
+    lines = sampled(cmd, after=there, until={"mem_rss_kb": 1}, more=5, options={"include_children": False})
     kinds = {line["kind"] for line in lines}
     assert kinds == {"metadata", "sample", "exit"}
     assert all(line["process_count"] <= 1 for line in lines if line["kind"] == "sample")
@@ -233,7 +269,7 @@ def test_what_it_was_started_in():
 
 
 def test_what_is_dear_or_seldom_changes_comes_now_and_then():
-    lines = sampled(["sh", "-c", "sleep 300 & wait"], until={"mem_pss_kb": 1})
+    lines = sampled(["sh", "-c", "sleep 300 & wait"], until={"mem_pss_kb": 1}, more=4)
     asked = [line for line in trees(lines) if "mem_pss_kb" in line["aggregated"]]
     assert len(asked) == 1 and len(trees(lines)) > 5
     assert 0 < asked[0]["aggregated"]["mem_pss_kb"] <= asked[0]["mem_rss_kb"] + 256
@@ -285,17 +321,17 @@ def test_moved_is_memory_or_another_set_of_processes(made, child, tmp_path):
     busy, still = made(Options()), made(Options())
     busy.attach(one.pid)
     still.attach(two.pid)
-    wait_until(lambda: (busy.sample(), busy.moved())[1], 20, "its children come and go")
-    wait_until(lambda: (still.sample(), not still.moved())[1], 20, "a sleeper does not move")
+    wait_until(lambda: (busy.sample(), busy.moved())[1], 45, "its children come and go")
+    wait_until(lambda: (still.sample(), not still.moved())[1], 45, "a sleeper does not move")
     (tmp_path / "go").touch()
-    wait_until(lambda: (busy.sample(), not busy.moved())[1], 20, "it rests")
+    wait_until(lambda: (busy.sample(), not busy.moved())[1], 45, "it rests")
 
 
 def test_the_dead_are_not_living_and_the_living_are_found_at_once(made, child):
     one = child(python("import os, time\nif os.fork() == 0: os._exit(0)\ntime.sleep(300)"))
     wait_until(
         lambda: any(processes.stat(pid)[:2] == ["Z", str(one.pid)] for pid in processes.pids()),
-        20,
+        45,
         "a zombie",
     )
     sampler = made(Options())
@@ -311,7 +347,7 @@ def test_a_child_of_a_thread_is_found(made, child):
     sampler = made(Options())
     sampler.attach(one.pid)
     wait_until(
-        lambda: (sampler.sample(), len(sampler.living(fresh=False)) == 2)[1], 20, "the child of a thread"
+        lambda: (sampler.sample(), len(sampler.living(fresh=False)) == 2)[1], 45, "the child of a thread"
     )
 
 
@@ -359,7 +395,6 @@ def few():
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("count", [200, rig.seldom(1000)])
 @pytest.mark.parametrize("limit", [None, few], ids=["plenty of descriptors", "few descriptors"])
 def test_many_processes(limit, count):
@@ -379,10 +414,10 @@ def test_descriptors_are_bounded_and_given_back(made, child):
     before = held()
     sampler = made(Options())
     sampler.attach(one.pid)
-    wait_until(lambda: (sampler.sample(), len(sampler.living()) == 10)[1], 20, "all of it")
+    wait_until(lambda: (sampler.sample(), len(sampler.living()) == 10)[1], 45, "all of it")
     assert held() - before <= sampler._files.most + 3
     sampler._tree.close()
-    assert held() == before
+    assert held() <= before
 
 
 FLAT = """

@@ -16,6 +16,7 @@ from waiting import wait_until
 from fleet.arming.ship import build_pyz
 
 PYTHONS = pythons.found()
+pytestmark = pytest.mark.timeout(180)
 
 
 def number(version):
@@ -48,7 +49,7 @@ def supervised(tool, tmp_path, *command):
 
 
 def ran(words, **options):
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=50, **options)
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120, **options)
     assert "Traceback" not in done.stderr
     return done
 
@@ -184,14 +185,14 @@ def test_what_we_are_told_to_end_by_goes_on_to_the_command_alone(watched, tmp_pa
     child = f'trap "touch child-heard" {name}; touch up; while [ ! -e over ]; do sleep 0.02; done'
     loop = f"sh -c '{child}' & trap 'exit 40' {name}; while [ ! -e up ]; do sleep 0.02; done; touch ready; while :; do sleep 0.02; done"
     with subprocess.Popen(watched("sh", "-c", loop), cwd=tmp_path) as process:
-        wait_until((tmp_path / "ready").exists, 20, "the command to be ready")
+        wait_until((tmp_path / "ready").exists, 45, "the command to be ready")
         process.send_signal(number)
-        assert process.wait(20) == 40
+        assert process.wait(45) == 40
     (tmp_path / "over").touch()
     assert result(tmp_path) == "kind=exit\nvalue=40\ncore=0\n"
     end = status(usage)["end"]
     assert end["killed_by"] == "user" and len(end["left_running"]) >= 1
-    wait_until(lambda: not processes.lives(end["left_running"][0]["pid"]), 20, "what was left to end")
+    wait_until(lambda: not processes.lives(end["left_running"][0]["pid"]), 45, "what was left to end")
     assert not (tmp_path / "child-heard").exists()
 
 
@@ -211,8 +212,8 @@ def test_a_command_that_we_may_not_tell_anything_is_still_waited_for(watched, to
         assert process.stdout.readline() == b"up\n"
         for _ in range(2):
             process.send_signal(signal.SIGTERM)
-            wait_until(lambda: not pending(process.pid) or process.poll(), 20, "the signal to be taken")
-        said = process.communicate(b"over\n", timeout=20)[1].decode()
+            wait_until(lambda: not pending(process.pid) or process.poll(), 45, "the signal to be taken")
+        said = process.communicate(b"over\n", timeout=45)[1].decode()
     assert said == "babysit: cannot send SIGTERM to the command: Operation not permitted\n" * 2
     written = tmp_path / ("result" if act == "watched" else "other")
     assert (process.returncode, written.read_text()) == (6, "kind=exit\nvalue=6\ncore=0\n")
@@ -227,9 +228,9 @@ def pending(pid):
 def test_a_signal_in_the_first_moment_is_not_lost(watched, tmp_path, usage):
     for _ in range(2):
         with subprocess.Popen(watched("sleep", "30"), cwd=tmp_path, stderr=subprocess.DEVNULL) as process:
-            wait_until(lambda pid=process.pid: processes.children(pid), 20, "the command to be started")
+            wait_until(lambda pid=process.pid: processes.children(pid), 45, "the command to be started")
             process.send_signal(signal.SIGTERM)
-            assert process.wait(20) == 143
+            assert process.wait(45) == 143
         assert result(tmp_path) == "kind=signal\nvalue=15\ncore=0\n"
         assert status(usage)["end"]["killed_by"] == "user"
 
@@ -237,14 +238,15 @@ def test_a_signal_in_the_first_moment_is_not_lost(watched, tmp_path, usage):
 def test_killed_it_leaves_the_command_alive_and_no_result(watched, tmp_path, usage):
     with subprocess.Popen(watched("sh", "-c", "echo $$ > pid; exec sleep 50"), cwd=tmp_path) as process:
         wait_until(
-            lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip(), 20, "its pid"
+            lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip(), 45, "its pid"
         )
         pid = int((tmp_path / "pid").read_text())
-        wait_until((usage / "01-x.json").exists, 20, "the first status")
-        assert status(usage)["mem_rss_kb"] > 0  # before the command has begun nothing is claimed of it
+        wait_until((usage / "01-x.json").exists, 45, "the first status")
+        # Before the command has begun nothing is claimed of it.
+        assert status(usage)["summary"]["sample_count"] > 1
         try:
             process.kill()
-            assert process.wait(20) == -9
+            assert process.wait(45) == -9
             os.kill(pid, 0)
             assert not (tmp_path / "result").exists() and status(usage)["end"] is None
         finally:
@@ -254,15 +256,16 @@ def test_killed_it_leaves_the_command_alive_and_no_result(watched, tmp_path, usa
 def test_what_a_stage_leaves_goes_on_and_is_named(watched, tmp_path, usage):
     tag = rig.tagged()
     script = "for n in 1 2 3 4 5 6 7 8 9 10; do setsid sleep 100 & done; sleep 0.4; exit 0"
-    done = subprocess.run(watched("sh", "-c", script), env=rig.environment(tag), check=False, timeout=50)
-    left = rig.alive(tag)
+    done = subprocess.run(watched("sh", "-c", script), env=rig.environment(tag), check=False, timeout=120)
     try:
-        assert done.returncode == 0 and len(left) == 10
+        wait_until(lambda: len(rig.alive(tag)) == 10, 45, "all that was left")
+        left = rig.alive(tag)
+        assert done.returncode == 0
         lines = (usage / "01-x.2.jsonl").read_text().splitlines()
         assert {one["pid"] for one in json.loads(lines[-1])["left_running"]} == set(left)
         assert len(status(usage)["end"]["left_running"]) == 8
     finally:
-        for pid in left:
+        for pid in rig.alive(tag):
             os.kill(pid, signal.SIGKILL)
 
 
@@ -271,7 +274,7 @@ def test_a_status_is_small_whatever_is_left_and_failed(watched, tmp_path, usage)
     long = tmp_path / ("x" * 200)
     shutil.copy(shutil.which("sleep"), long)
     script = 'for n in 1 2 3 4 5 6 7 8 9 10 11 12; do setsid "$0" 100 & done; sleep 0.3; exit 3'
-    subprocess.run(watched("sh", "-c", script, str(long)), env=rig.environment(tag), check=False, timeout=50)
+    subprocess.run(watched("sh", "-c", script, str(long)), env=rig.environment(tag), check=False, timeout=120)
     for pid in rig.alive(tag):
         os.kill(pid, signal.SIGKILL)
     assert (usage / "01-x.json").stat().st_size <= 3072
@@ -305,7 +308,7 @@ def test_the_result_is_written_before_the_record_of_the_end(watched, tmp_path, u
 def test_memory_of_the_watcher_and_its_share_of_a_core_stay_small(watched, tmp_path, usage):
     with subprocess.Popen(watched("sleep", "60"), cwd=tmp_path) as process:
         try:
-            wait_until((usage / "01-x.json").exists, 20, "the watch to begin")
+            wait_until((usage / "01-x.json").exists, 45, "the watch to begin")
             fields = Path(f"/proc/{process.pid}/status").read_text()
             resident = int(fields.partition("VmRSS:")[2].split()[0])
             print(f"the watcher: {resident} KiB")

@@ -1,11 +1,14 @@
 """A laptop for tests: a HOME of its own, an alias for a box, and the real `babysit` program in child processes."""
 
+import contextlib
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,23 @@ from box import Box, PlainBox
 from waiting import wait_until
 
 BABYSIT = Path(sys.executable).with_name("babysit")
+SOON_S = 60  # for what takes a moment where nothing else is at work
+
+
+def end_all(pids: Iterable[int], number: int = signal.SIGKILL) -> None:
+    """Each gets the signal; who has gone meanwhile needs none."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def files(top: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Everything below `top` with what it is; what goes away while we look was never there."""
+    for folder, folders, names in os.walk(top):
+        for name in (*folders, *names):
+            path = Path(folder, name)
+            with contextlib.suppress(FileNotFoundError):
+                yield path, path.lstat()
 
 
 class Done(subprocess.CompletedProcess[str]):
@@ -72,10 +92,9 @@ class Laptop:
             if child.poll() is None:
                 child.kill()
                 child.communicate()
-        for pid in self.couriers():
-            os.kill(pid, signal.SIGKILL)
+        end_all(self.couriers())
 
-    def run(self, *words: str, limit_s: float = 90, **env: str) -> Done:
+    def run(self, *words: str, limit_s: float = 150, **env: str) -> Done:
         child = self.start(*words, **env)
         try:
             out, err = child.communicate(timeout=limit_s)
@@ -109,13 +128,13 @@ class Job:
         os.chown(self.folder, owner.st_uid, owner.st_gid)
         self.here = f"$HOME/{name}"
 
-    def command(self, then: str) -> str:
+    def command(self, then: str, first: str = "") -> str:
         """A stage that counts its launch, notes its pid, then does `then` ($W is its folder)."""
-        return f"W={self.here}; echo $$ >> $W/launches; {then}"
+        return f"W={self.here}; {first}echo $$ >> $W/launches; {then}"
 
     def waiting(self, then: str = ":") -> str:
-        """A stage that lasts until `release`."""
-        return self.command(f"echo up; while [ ! -e $W/go ]; do sleep 0.1; done; {then}")
+        """A stage that lasts until `release`. It has spoken when its launch is counted."""
+        return self.command(f"while [ ! -e $W/go ]; do sleep 0.1; done; {then}", "echo up; ")
 
     def release(self) -> None:
         (self.folder / "go").touch()
@@ -128,7 +147,7 @@ class Job:
         return int((self.folder / "launches").read_text().split()[-1])
 
     def up(self, count: int = 1) -> None:
-        wait_until(lambda: self.launches() >= count, 30, f"launch {count} of the job")
+        wait_until(lambda: self.launches() >= count, SOON_S, f"launch {count} of the job")
 
     def run_folder(self) -> Path:
         folders = list((self.box.home / ".local/state/babysit/runs").glob(f"{self.run}-?????"))
@@ -136,10 +155,28 @@ class Job:
         return folders[0]
 
     def record(self, name: str) -> dict[str, str]:
-        file = self.run_folder() / name
-        if not file.exists():
+        try:
+            text = (self.run_folder() / name).read_text()
+        except FileNotFoundError:
             return {}
-        return dict(line.split("=", 1) for line in file.read_text().splitlines())
+        return dict(line.split("=", 1) for line in text.splitlines())
+
+    def held(self, *names: str) -> bool:
+        """Whether somebody has one of the run's locks: `chain` the chain itself, `stage` it or what it started."""
+        for name in names:
+            with (self.run_folder() / f"{name}.lock").open() as file:
+                try:  # as the box's own looks do, for a moment
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return True
+        return False
 
     def ended(self) -> None:
-        wait_until(lambda: self.record("end"), 30, "an end record")
+        """Until its newest attempt has an end record and nothing of it is left, its last `sleep` included."""
+
+        def over() -> bool:
+            last = self.record("end").get("attempt")
+            return last is not None and last == self.record("attempt")["attempt"]
+
+        wait_until(over, SOON_S, "an end record")
+        wait_until(lambda: not self.held("chain", "stage"), SOON_S, "nothing of it is left")

@@ -3,8 +3,7 @@
 import os
 import time
 
-import pytest
-from laptop import Laptop
+from laptop import SOON_S, Laptop, files
 from older_runs import give_to, lay_out
 from waiting import wait_until
 
@@ -16,12 +15,11 @@ def arm(laptop, job, command, *options):
 def contents(top):
     """Every path below `top`: what is in it, and when it was changed last."""
     return {
-        path.relative_to(top): (path.lstat().st_mtime_ns, path.read_bytes() if path.is_file() else b"")
-        for path in top.rglob("*")
+        path.relative_to(top): (seen.st_mtime_ns, path.read_bytes() if path.is_file() else b"")
+        for path, seen in files(top)
     }
 
 
-@pytest.mark.timeout(120)
 def test_a_live_run_armed_again_says_its_facts_and_a_newer_one_must_wait_for_its_end(night):  # R76 R89 P1
     laptop, job = night
     command = job.waiting()
@@ -54,12 +52,11 @@ def test_a_live_run_armed_again_says_its_facts_and_a_newer_one_must_wait_for_its
     assert job.launches() == 2
 
 
-@pytest.mark.timeout(120)
 def test_who_was_superseded_from_another_laptop_is_told_and_follows(tmp_path, night, shared):  # R76
     laptop, job = night
     command = job.command("true")
     assert arm(laptop, job, command).returncode == 0
-    wait_until(lambda: laptop.health(job.run) == "finished", 30, "its end")
+    wait_until(lambda: laptop.health(job.run) == "finished", SOON_S, "its end")
     other = Laptop(tmp_path / "other", (shared,))
     newer = other.run("arm", "gpu1", job.run, "--again", "--json", "--", job.waiting("echo newer"))
     assert newer.returncode == 0, newer.said
@@ -78,7 +75,6 @@ def test_who_was_superseded_from_another_laptop_is_told_and_follows(tmp_path, ni
     assert job.launches() == 2
 
 
-@pytest.mark.timeout(90)
 def test_a_disarmed_run_armed_again_is_watched_again_and_not_started(night):  # P1
     laptop, job = night
     command = job.waiting()
@@ -93,11 +89,10 @@ def test_a_disarmed_run_armed_again_is_watched_again_and_not_started(night):  # 
     assert job.launches() == 1
 
 
-@pytest.mark.timeout(90)
 def test_a_disarmed_run_is_superseded_like_any_other(night):
     laptop, job = night
     assert arm(laptop, job, job.command("true")).returncode == 0
-    wait_until(lambda: laptop.health(job.run) == "finished", 30, "its end")
+    wait_until(lambda: laptop.health(job.run) == "finished", SOON_S, "its end")
     assert laptop.run("disarm", job.run, "--yes").returncode == 0
     newer = arm(laptop, job, job.command("echo other"), "--again", "--json")
     assert newer.returncode == 0, newer.said
@@ -106,7 +101,6 @@ def test_a_disarmed_run_is_superseded_like_any_other(night):
     assert [run["id"] for run in laptop.patrol()["runs"]] == [newer.json["id"]]
 
 
-@pytest.mark.timeout(90)
 def test_a_rehearsal_shows_every_byte_and_writes_nothing_anywhere(laptop, job, box):  # R69 S9
     (laptop.home / "babysit.toml").write_text(
         f'[run.train]\nbox = "gpu1"\ncwd = "job"\n[[run.train.stages]]\nname = "prep"\ncommand = "true"\n'
@@ -141,7 +135,6 @@ def test_a_rehearsal_shows_every_byte_and_writes_nothing_anywhere(laptop, job, b
     assert job.launches() == 1
 
 
-@pytest.mark.timeout(90)
 def test_old_tools_and_old_runs_are_listed_with_sizes_and_go_with_a_yes(laptop, job, box):
     assert arm(laptop, job, job.command("true")).returncode == 0
     job.ended()
@@ -163,7 +156,7 @@ def test_old_tools_and_old_runs_are_listed_with_sizes_and_go_with_a_yes(laptop, 
     assert not stale.exists() and folder.exists() and len(list(share.glob("onbox-*"))) == 1
     wait_until(
         lambda: laptop.run("gc", "gpu1", "--finished", "--yes").stdout.startswith("gpu1: 2 things removed"),
-        30,
+        SOON_S,
         "the run",
     )
     assert not folder.exists() and not list(share.glob("onbox-*"))
@@ -171,7 +164,6 @@ def test_old_tools_and_old_runs_are_listed_with_sizes_and_go_with_a_yes(laptop, 
     assert arm(laptop, job, job.command("true"), "--json").json["started"] is True
 
 
-@pytest.mark.timeout(90)
 def test_a_run_of_an_older_babysit_is_adopted_and_carried_on(laptop, box):  # P1 R99
     lay_out(box.home)
     give_to(box.home, 1000, 1000)

@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-pytestmark = [pytest.mark.box, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.box
 
 
 def test_a_tick_repeats_what_ssh_said_until_it_may_be_otherwise(night):  # R26 S36

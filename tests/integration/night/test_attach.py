@@ -7,8 +7,7 @@ import select
 import shlex
 import time
 
-import pytest
-from laptop import BABYSIT, Job, Laptop
+from laptop import BABYSIT, SOON_S, Job, Laptop
 from waiting import wait_until
 
 
@@ -65,7 +64,6 @@ class Terminal:
             os.close(self.fd)
 
 
-@pytest.mark.timeout(120)
 def test_it_shows_the_window_read_only_and_leaving_it_ends_nothing(night):
     laptop, job = night
     job.run = "run.with.dots"
@@ -85,7 +83,6 @@ def test_it_shows_the_window_read_only_and_leaving_it_ends_nothing(night):
     assert not job.record("end")
 
 
-@pytest.mark.timeout(120)
 def test_without_a_terminal_or_a_window_it_names_the_log(night):
     laptop, job = night
     assert laptop.run("arm", "gpu1", job.run, "--", job.waiting()).returncode == 0
@@ -97,14 +94,13 @@ def test_without_a_terminal_or_a_window_it_names_the_log(night):
     job.ended()
     name = f"=babysit-{job.run_folder().name}"
     wait_until(
-        lambda: job.box.run(f"tmux -L babysit has-session -t {name}").returncode, 20, "the window is gone"
+        lambda: job.box.run(f"tmux -L babysit has-session -t {name}").returncode, SOON_S, "the window is gone"
     )
     done = laptop.run("attach", "gpu1", job.run, "--print")
     assert done.returncode == 3 and "it has ended" in done.stderr and not done.stdout, done.said
     assert f"next: babysit logs gpu1 {job.run} -f" in done.stderr
 
 
-@pytest.mark.timeout(120)
 def test_a_run_that_was_started_without_tmux_says_by_what(make_box, tmp_path):
     box = make_box(without=("tmux",))
     laptop, job = Laptop(tmp_path / "laptop", (box,)), Job(box)

@@ -1,8 +1,9 @@
 """What cannot be done is said in one breath: the documented code, the thing, and the next command."""
 
+import socket
+
 import pytest
-from laptop import Laptop
-from sshd import free_port
+from laptop import SOON_S, Laptop
 
 SPEC = """\
 [box.gpu1]
@@ -110,7 +111,9 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def closed_port():
-    return free_port()
+    with socket.socket() as held:  # bound and not listening: it refuses, and nobody else can have it
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
 
 
 def _laptop(tmp_path, spec, port):
@@ -173,7 +176,7 @@ def test_a_name_that_means_something_else_is_refused_as_box_and_as_run(tmp_path,
     for words in (("arm", "--", name, "train", "true"), ("arm", "--", "gpu1", name, "true")):
         laptop.start(*words)
     for child in laptop.children:
-        out, err = child.communicate(timeout=30)
+        out, err = child.communicate(timeout=SOON_S)
         assert child.returncode == 2 and " name: letters, digits" in err, out + err
         assert out == "" and "\x1b" not in err and "\x07" not in err and "uid=" not in err
 

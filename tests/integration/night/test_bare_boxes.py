@@ -26,7 +26,6 @@ POORER = {
 }
 
 
-@pytest.mark.timeout(90)
 @pytest.mark.parametrize("kind", POORER)
 def test_a_poorer_box_carries_the_run_and_arm_says_what_is_missing(tmp_path, make_box, kind):  # R21 R23 R56
     options, said, death = POORER[kind]
@@ -34,6 +33,7 @@ def test_a_poorer_box_carries_the_run_and_arm_says_what_is_missing(tmp_path, mak
     laptop, job = Laptop(tmp_path / "laptop", (box,)), Job(box)
     armed = laptop.run("arm", "gpu1", "train", "--", job.waiting("kill -9 $$"))
     assert armed.returncode == 0, armed.said
+    job.up()
     for part in said:
         assert part in " ".join(armed.stderr.split()), armed.said
     assert laptop.health("train") == "running"
@@ -66,7 +66,6 @@ def _inodes(box, count):
     subprocess.run(["mount", "-o", f"remount,nr_inodes={count}", str(box.home)], check=True)
 
 
-@pytest.mark.timeout(90)
 def test_a_full_disk_is_refused_and_the_same_command_works_once_there_is_room(tmp_path, make_box):  # R48
     box = make_box(home_mb=16)
     laptop, job = Laptop(tmp_path / "laptop", (box,)), Job(box)
@@ -78,11 +77,11 @@ def test_a_full_disk_is_refused_and_the_same_command_works_once_there_is_room(tm
     (box.home / "ballast").unlink()
     armed = laptop.run(*command)
     assert armed.returncode == 0, armed.said
+    job.up()
     assert job.launches() == 1
     job.release()
 
 
-@pytest.mark.timeout(90)
 def test_a_disk_without_inodes_is_refused_and_the_same_command_works_later(tmp_path, make_box):  # R48
     box = make_box()
     laptop, job = Laptop(tmp_path / "laptop", (box,)), Job(box)
@@ -98,11 +97,11 @@ def test_a_disk_without_inodes_is_refused_and_the_same_command_works_later(tmp_p
 
 
 @pytest.mark.fault
-@pytest.mark.timeout(90)
 def test_a_disk_that_fills_up_under_the_run_is_said_by_the_patrol(tmp_path, make_box):  # R48
     box = make_box(home_mb=16)
     laptop, job = Laptop(tmp_path / "laptop", (box,)), Job(box)
     assert laptop.run("arm", "gpu1", "train", "--", job.waiting()).returncode == 0
+    job.up()
     _fill(box)
     patrol = laptop.run("patrol", "--once")
     assert patrol.returncode == 10 and "100 % full" in patrol.stdout, patrol.said
@@ -111,9 +110,9 @@ def test_a_disk_that_fills_up_under_the_run_is_said_by_the_patrol(tmp_path, make
     job.release()
 
 
-@pytest.mark.timeout(90)
 def test_a_broken_spec_does_not_blind_the_patrol(laptop, job):
     assert laptop.run("arm", "gpu1", "train", "--", job.waiting()).returncode == 0
+    job.up()
     laptop.spec("[box.gpu1\n")
     patrol = laptop.run("patrol", "--once")
     assert patrol.returncode == 0 and "running" in patrol.stdout, patrol.said

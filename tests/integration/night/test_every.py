@@ -12,17 +12,17 @@ from pathlib import Path
 
 import processes
 import pytest
-from laptop import Laptop
+from laptop import Laptop, end_all
 from waiting import wait_until
 
 from fleet.ledger.ledger import Ledger
 from fleet.ledger.lock import kernel_lock, tick_lock
 
-EVERY_S = 3
+EVERY_S = 6  # three beats, which count as sleep, are longer than a busy machine keeps anybody waiting
 BEAT_S = EVERY_S / 2
 HOURS = 8 * 3600
 OFTEN = {"BABYSIT_LEAST_EVERY_S": "1"}  # the floor of a minute is for people
-BOUND_S = 40  # for what takes a moment on a machine with nothing else to do
+BOUND_S = 80  # for what takes a moment on a machine with nothing else to do
 
 
 @pytest.fixture
@@ -63,25 +63,38 @@ class Patrol:
         Its clock is `shift_s` ahead of ours.
         """
 
-        def between():
-            with Ledger.open(self.laptop.state, write=False) as ledger:
-                due_s = [row.next_at - shift_s - time.time() for row in ledger.patrollers.all()]
-            return not processes.children(self.pid) and all(1 < left_s < 60 for left_s in due_s)
+        wait_until(lambda: self._between(shift_s), BOUND_S, "its tick is over, and the next one is not due")
 
-        wait_until(between, BOUND_S, "its tick is over, and the next one is not due")
+    def _between(self, shift_s=0):
+        with Ledger.open(self.laptop.state, write=False) as ledger:
+            due_s = [row.next_at - shift_s - time.time() for row in ledger.patrollers.all()]
+        return not processes.children(self.pid) and all(1 < left_s < 60 for left_s in due_s)
+
+    def asleep(self):
+        """Stop it between two ticks: looked at again once it stands still."""
+
+        def still():
+            self.idle()
+            os.kill(self.pid, signal.SIGSTOP)
+            wait_until(lambda: processes.stat(self.pid)[0] == "T", BOUND_S, "it stands still")
+            if self._between():
+                return True
+            os.kill(self.pid, signal.SIGCONT)
+            return False
+
+        wait_until(still, BOUND_S, "stopped between two ticks")
 
     def busy(self):
         """The pid of its tick, as soon as there is one that is past its start."""
-        wait_until(
-            lambda: [
-                pid
-                for pid in processes.children(self.pid)
-                if b"babysit.entry" in processes.of(pid, "cmdline")
-            ],
-            BOUND_S,
-            "a tick of it",
-        )
-        return processes.children(self.pid)[0]
+        found = []
+
+        def seen():
+            every = processes.children(self.pid)
+            found[:] = [pid for pid in every if b"babysit.entry" in processes.of(pid, "cmdline")]
+            return found
+
+        wait_until(seen, BOUND_S, "a tick of it")
+        return found[0]
 
     def over(self, number=signal.SIGINT):
         """Its exit code, documents and prose, after a signal."""
@@ -95,14 +108,12 @@ def at_most(began, now=None):
     return int(((time.monotonic() if now is None else now) - began) / EVERY_S) + 2
 
 
-@pytest.mark.timeout(150)
 def test_a_patrol_that_was_asleep_catches_up_once_and_names_the_gap(home):  # P7 R111
     patrol = Patrol(home, "--json")
     patrol.ticked(1)
-    patrol.idle()
-    os.kill(patrol.pid, signal.SIGSTOP)
+    patrol.asleep()
     before, slept_at = patrol.ticks(), time.monotonic()
-    wait_until(lambda: time.monotonic() - slept_at > 3 * EVERY_S + 1, BOUND_S, "checks were due")
+    wait_until(lambda: time.monotonic() - slept_at > 2 * EVERY_S + 1, BOUND_S, "checks were due")
     assert patrol.ticks() == before
     slept_s = time.monotonic() - slept_at
     woke_at = time.monotonic()
@@ -129,7 +140,6 @@ def shift_library(tmp_path_factory):
     return library
 
 
-@pytest.mark.timeout(150)
 def test_a_clock_that_jumps_makes_no_burst_and_stops_nothing(home, tmp_path, shift_library):  # P7 R111
     file = tmp_path / "shift"
 
@@ -162,8 +172,8 @@ def _seconds(iso):
     return datetime.fromisoformat(iso).timestamp()
 
 
-@pytest.mark.timeout(90)
 def test_of_two_at_once_one_patrols_and_the_other_names_it_until_it_is_gone(home):  # R111 R30
+    began = time.monotonic()
     pair = [Patrol(home, "--json") for _ in range(2)]
     wait_until(lambda: any(each.child.poll() is not None for each in pair), BOUND_S, "one of two leaves")
     (gone,) = [each for each in pair if each.child.poll() is not None]
@@ -171,11 +181,10 @@ def test_of_two_at_once_one_patrols_and_the_other_names_it_until_it_is_gone(home
     out, err = gone.child.communicate()
     assert gone.child.returncode == 75
     assert str(stays.pid) in out + err, out + err
-    began = time.monotonic()
     stays.ticked(2)
-    assert stays.ticks() <= at_most(began) + 1
+    assert stays.ticks() <= at_most(began)
     armed = home.run("status", "--json").json["armed"]
-    assert [phrase.partition(",")[0] for phrase in armed] == [f"every 3 s (pid {stays.pid})"]
+    assert [phrase.partition(",")[0] for phrase in armed] == [f"every {EVERY_S} s (pid {stays.pid})"]
     stays.child.kill()  # no farewell: its row stays, and claims nothing
     stays.child.communicate()
     assert home.run("status", "--json").json["armed"] == []
@@ -187,7 +196,6 @@ def test_of_two_at_once_one_patrols_and_the_other_names_it_until_it_is_gone(home
     assert home.run("status", "--json").json["armed"] == []
 
 
-@pytest.mark.timeout(90)
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)]
 )
@@ -195,19 +203,17 @@ def test_a_signal_ends_it_and_the_tick_that_runs(home, number, code):  # R97
     with kernel_lock(home.state / "settle.lock", what="this test"):  # a tick waits ten seconds for it
         patrol = Patrol(home, every="60s")
         tick = patrol.busy()
-        began = time.monotonic()
+        os.kill(tick, signal.SIGSTOP)  # it never ends by itself: who waits for it waits for ever
         ended, _, said = patrol.over(number)
         assert ended == code, said
-        assert time.monotonic() - began < 9, "it did not wait for its tick"
         assert not processes.lives(tick) and not [
-            pid for pid in processes.pids() if str(home.state).encode() in processes.of(pid, "environ")
+            pid for pid in processes.pids() if str(home.home).encode() in processes.of(pid, "environ")
         ]
     assert "0 ticks" in said and "dies with this terminal" in said and "babysit crontab" in said
     with Ledger.open(home.state, write=False) as ledger:
         assert ledger.patrollers.all() == ()
 
 
-@pytest.mark.timeout(90)
 def test_a_firing_that_met_another_tick_is_counted_and_shown(home):  # R111
     with ExitStack() as held:
         held.enter_context(tick_lock(home.state, at=time.time()))
@@ -215,8 +221,12 @@ def test_a_firing_that_met_another_tick_is_counted_and_shown(home):  # R111
         wait_until(lambda: patrol.skipped() >= 1, BOUND_S, "a skipped firing")
         assert patrol.ticks() == 0
     patrol.ticked(1)
-    (shown,) = home.run("status", "--json").json["armed"]
-    assert f"(pid {patrol.pid})" in shown and shown.endswith(f"{patrol.skipped()} skipped"), shown
+
+    def counted():
+        (shown,) = home.run("status", "--json").json["armed"]
+        return f"(pid {patrol.pid})" in shown and shown.endswith(f"{patrol.skipped()} skipped")
+
+    wait_until(counted, BOUND_S, "status shows how many were skipped")
     code, _, said = patrol.over()
     assert code == 130 and "another tick is at it" in said
 
@@ -225,11 +235,10 @@ HUNG = """
 import sys
 from babysit.acts import every
 from babysit.acts.here import here_anyway
-every.every(here_anyway(), 3.0, tell=lambda text: print(text, file=sys.stderr, flush=True), limit_s=5.0)
+every.every(here_anyway(), 6.0, tell=lambda text: print(text, file=sys.stderr, flush=True), limit_s=15.0)
 """
 
 
-@pytest.mark.timeout(120)
 def test_a_tick_that_hangs_is_ended_at_its_limit_and_the_patrol_goes_on(home):  # R111 P7
     child = subprocess.Popen(
         [sys.executable, "-I", "-c", HUNG],
@@ -249,15 +258,13 @@ def test_a_tick_that_hangs_is_ended_at_its_limit_and_the_patrol_goes_on(home):  
     try:
         wait_until(lambda: not processes.lives(tick), BOUND_S, "the hung tick is ended")
     finally:
-        if processes.lives(tick):
-            os.kill(tick, signal.SIGKILL)
+        end_all([tick] if processes.lives(tick) else [])
     patrol.ticked(1)
     assert patrol.skipped() >= 2, "those that fell into the hang, and the hung one"
     code, _, said = patrol.over()
-    assert "it hung for 5 s" in said and code in (-signal.SIGINT, 130), said
+    assert "it hung for 15 s" in said and code in (-signal.SIGINT, 130), said
 
 
-@pytest.mark.timeout(60)
 def test_a_patrol_that_nobody_reads_leaves(home):
     child = home.start("patrol", "--every", "2s", **OFTEN)
     assert child.stdout.readline()

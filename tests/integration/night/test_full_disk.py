@@ -5,9 +5,7 @@ import os
 import shutil
 
 import pytest
-from laptop import BABYSIT
-
-pytestmark = pytest.mark.timeout(150)
+from laptop import BABYSIT, files
 
 # A disk of its own for the state folder, seen by one command only: full to the last byte, `$S.copy` is what lies on it.
 FULL = (
@@ -79,7 +77,7 @@ def test_on_a_full_disk_who_would_act_is_refused_before_anything_happened(full):
         ("gc", "gpu1", "--yes", "--json"),
         ("check", "--repair", "--json"),
     ]
-    box_before = {path.name: path.lstat().st_mtime_ns for path in job.run_folder().iterdir()}
+    box_before = {path: seen.st_mtime_ns for path, seen in files(job.run_folder())}
     for words in acts:
         before = job.box.traffic().connections
         done = run(*words)
@@ -94,8 +92,8 @@ def test_on_a_full_disk_who_would_act_is_refused_before_anything_happened(full):
         assert run.left(".room") is None
     changed = {
         path.name
-        for path in job.run_folder().iterdir()
-        if path.lstat().st_mtime_ns != box_before.get(path.name)
+        for path, seen in files(job.run_folder())
+        if path.is_file() and seen.st_mtime_ns != box_before.get(path)
     }
     assert changed <= {"run.log", "visited"}
     assert job.launches() == 1 and laptop.health(job.run) in ("running", "starting")

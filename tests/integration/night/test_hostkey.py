@@ -7,8 +7,7 @@ import subprocess
 import time
 
 import pytest
-from laptop import BABYSIT, Job, Laptop
-from waiting import wait_until
+from laptop import BABYSIT, SOON_S, Job, Laptop
 
 from fleet.ledger.ledger import Ledger
 from fleet.ledger.rows import Pin
@@ -64,7 +63,7 @@ def test_a_changed_key_is_exit_4_everywhere_and_no_login_is_tried(tmp_path, box,
         ("resume", "train", "--yes"),
     )
     for child in [laptop.start(*words) for words in refused]:
-        said = " ".join("".join(child.communicate(timeout=60)).split())
+        said = " ".join("".join(child.communicate(timeout=2 * SOON_S)).split())
         assert child.returncode == 4, said
         assert old in said and box.fingerprint in said and "nothing was sent" in said.lower(), said
         assert f"babysit trust gpu1 --fingerprint {box.fingerprint}" in said
@@ -112,7 +111,7 @@ def _at_a_terminal(laptop, *words, types):
     os.close(there)
     screen = b""
     typed = False
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + SOON_S
     try:
         while time.monotonic() < deadline:
             if not select.select([here], [], [], 0.2)[0]:
@@ -125,7 +124,7 @@ def _at_a_terminal(laptop, *words, types):
             if not typed and b"Type the new fingerprint" in screen:
                 os.write(here, types.encode() + b"\n")
                 typed = True
-        return child.wait(10), screen.decode().replace("\r\n", "\n")
+        return child.wait(SOON_S), screen.decode().replace("\r\n", "\n")
     finally:
         if child.poll() is None:
             child.kill()
@@ -189,7 +188,7 @@ def test_a_key_in_the_users_known_hosts_counts_and_stays_when_it_is_removed_ther
     file.unlink()
     assert laptop.health("key") == "running"
     own_job.release()
-    wait_until(lambda: own_job.record("end"), 30, "the end")
+    own_job.ended()
 
 
 def test_the_pin_decides_over_a_known_hosts_file_that_says_otherwise(tmp_path, box):  # S2 S4

@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import pytest
-from laptop import BABYSIT, Laptop
+from laptop import BABYSIT, SOON_S, Laptop
 
 from fleet.spec import find
 
@@ -129,7 +129,7 @@ def _at_a_terminal(laptop, *words, answers):
     os.close(there)
     screen, seen = b"", 0
     waiting = list(answers)
-    deadline = time.monotonic() + 50
+    deadline = time.monotonic() + 2 * SOON_S
     try:
         while time.monotonic() < deadline:
             if not select.select([here], [], [], 0.2)[0]:
@@ -141,7 +141,7 @@ def _at_a_terminal(laptop, *words, answers):
             if waiting and (at := screen.find(waiting[0][0].encode(), seen)) >= 0:
                 seen = at + len(waiting[0][0])
                 os.write(here, waiting.pop(0)[1].encode() + b"\n")
-        return child.wait(10), screen.decode().replace("\r\n", "\n"), waiting
+        return child.wait(SOON_S), screen.decode().replace("\r\n", "\n"), waiting
     finally:
         if child.poll() is None:
             child.kill()

@@ -1,13 +1,14 @@
 """Notices: told once, with one event id, whatever dies in between; no receiver holds a tick up; no secret shows."""
 
-import os
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pytest
+from laptop import SOON_S, end_all
 from processes import of, pids
 from receiver import receiver
 from waiting import wait_until
@@ -43,7 +44,7 @@ def _failed(laptop, job, url=None):
 
 def _outbox(laptop):
     """Every row on its way, as the ledger's file has it: (event id, state, tries)."""
-    with sqlite3.connect(f"file:{laptop.state}/ledger.db?mode=ro", uri=True) as ledger:
+    with sqlite3.connect(f"file:{laptop.state}/ledger.db?mode=ro", uri=True, timeout=SOON_S) as ledger:
         found = ledger.execute("SELECT event_id, state, tries FROM outbox ORDER BY event_id").fetchall()
     ledger.close()
     return found
@@ -51,20 +52,20 @@ def _outbox(laptop):
 
 def _due_now(laptop):
     """Let the back-off be over: what a tick half an hour later would find."""
-    with sqlite3.connect(laptop.state / "ledger.db") as ledger:
+    with sqlite3.connect(laptop.state / "ledger.db", timeout=SOON_S) as ledger:
         ledger.execute("UPDATE outbox SET due_at = 0 WHERE state = 'due'")
     ledger.close()
 
 
-@pytest.mark.timeout(90)
 def test_a_failed_run_is_told_once_with_its_title_and_event_id(phone):  # P3
     laptop, job = phone
     with receiver() as hook:
         _failed(laptop, job, _url(hook))
         assert laptop.run(*TICK, PHONE_URL=_url(hook)).returncode == 20
-        wait_until(lambda: hook.hits, 20, "the notice")
+        wait_until(lambda: hook.hits, SOON_S, "the notice")
         assert laptop.run(*TICK, PHONE_URL=_url(hook)).returncode == 20
-        wait_until(lambda: not laptop.couriers(), 20, "the courier leaves")
+        wait_until(lambda: _outbox(laptop)[0][1] == "sent", SOON_S, "that it went is written down")
+        wait_until(lambda: not laptop.couriers(), SOON_S, "the courier leaves")
         (hit,) = hook.hits
     (row,) = _outbox(laptop)
     assert hit.path == f"/{SECRET}"
@@ -73,7 +74,6 @@ def test_a_failed_run_is_told_once_with_its_title_and_event_id(phone):  # P3
     assert f"next: babysit logs gpu1 {job.run}" in hit.json["message"] and row[0] in hit.json["message"]
 
 
-@pytest.mark.timeout(90)
 def test_a_tick_killed_between_commit_and_courier_is_made_good_by_the_next(phone):  # P3 P4
     laptop, job = phone
     with receiver() as hook:
@@ -83,9 +83,9 @@ def test_a_tick_killed_between_commit_and_courier_is_made_good_by_the_next(phone
         ((event, state, tries),) = _outbox(laptop)
         assert (state, tries) == ("due", 0) and not hook.hits and not laptop.couriers()
         assert laptop.run(*TICK, PHONE_URL=_url(hook)).returncode == 20
-        wait_until(lambda: hook.hits, 20, "the notice")
+        wait_until(lambda: hook.hits, SOON_S, "the notice")
         laptop.run(*TICK, PHONE_URL=_url(hook))
-        wait_until(lambda: not laptop.couriers(), 20, "the courier leaves")
+        wait_until(lambda: not laptop.couriers(), SOON_S, "the courier leaves")
         assert hook.events() == [event]
 
 
@@ -107,26 +107,28 @@ def _tick_killed_after_its_commit(laptop, url):
     words = [sys.executable, "-c", _DRIVER]
     env = {**laptop.env, "PHONE_URL": url}
     return subprocess.run(
-        words, env=env, cwd=laptop.home, capture_output=True, timeout=60, check=False
+        words, env=env, cwd=laptop.home, capture_output=True, timeout=150, check=False
     ).returncode
 
 
-@pytest.mark.timeout(120)
 def test_a_receiver_that_is_down_gets_it_later_with_the_same_event_id(phone):  # P3 P4
     laptop, job = phone
     with receiver("500") as hook:
         _failed(laptop, job, _url(hook))
         tick = laptop.run(*TICK, PHONE_URL=_url(hook))
-        wait_until(lambda: hook.hits, 20, "the first try")
-        wait_until(lambda: _outbox(laptop)[0][1:] == ("due", 1), 20, "the try is written down as failed")
-        shown = laptop.run("status", PHONE_URL=_url(hook)).stdout
-        assert "not delivered to phone" in shown, shown
+        wait_until(lambda: hook.hits, SOON_S, "the first try")
+        # A try counts when it begins; that it failed is written down when it is over.
+        wait_until(
+            lambda: "not delivered to phone" in laptop.run("status", PHONE_URL=_url(hook)).stdout,
+            SOON_S,
+            "the try is written down as failed",
+        )
+        assert _outbox(laptop)[0][1:] == ("due", 1)
         hook.mode = "ok"
-        for courier in laptop.couriers():
-            os.kill(courier, signal.SIGKILL)
+        end_all(laptop.couriers())
         _due_now(laptop)
         assert laptop.run(*TICK, PHONE_URL=_url(hook)).returncode == tick.returncode == 20
-        wait_until(lambda: _outbox(laptop)[0][1] == "sent", 20, "delivered")
+        wait_until(lambda: _outbox(laptop)[0][1] == "sent", SOON_S, "delivered")
         assert len(hook.hits) == 2 and len(set(hook.events())) == 1
 
 
@@ -135,13 +137,12 @@ def _timed_tick(laptop, url):
     return laptop.run(*TICK, PHONE_URL=url), time.monotonic() - began
 
 
-@pytest.mark.timeout(120)
 def test_a_dripping_receiver_delays_no_tick_and_the_secret_is_nowhere(phone):  # P5 S7 S8 S10
     laptop, job = phone
     with receiver("drip") as hook:
         _failed(laptop, job, _url(hook))
         first, news_s = _timed_tick(laptop, _url(hook))
-        wait_until(lambda: hook.hits, 20, "the notice")
+        wait_until(lambda: hook.hits, SOON_S, "the notice")
         second, quiet_s = _timed_tick(laptop, _url(hook))
         # Both ticks are over, and the receiver still drips into the first notice's answer.
         assert (first.returncode, second.returncode) == (20, 20)
@@ -153,17 +154,18 @@ def test_a_dripping_receiver_delays_no_tick_and_the_secret_is_nowhere(phone):  #
         said = first.said + second.said + laptop.run("status").said + laptop.run("handbook", job.run).said
         assert SECRET not in said
     for path in [*laptop.state.rglob("*"), *job.run_folder().rglob("*")]:
-        if path.is_file():
+        with suppress(FileNotFoundError, IsADirectoryError):  # the courier's own come and go
             assert SECRET.encode() not in path.read_bytes(), path
 
 
-@pytest.mark.timeout(90)
 def test_a_reference_that_leads_nowhere_is_said_and_no_tick_fails_of_it(phone):  # S8
     laptop, job = phone
     _failed(laptop, job)
     assert laptop.run(*TICK).returncode == 20
-    wait_until(lambda: _outbox(laptop)[0][2] == 1 and _outbox(laptop)[0][1] == "due", 20, "a try was made")
-    wait_until(lambda: "PHONE_URL" in laptop.run("status").stdout, 20, "what is missing is named")
+    wait_until(
+        lambda: _outbox(laptop)[0][2] == 1 and _outbox(laptop)[0][1] == "due", SOON_S, "a try was made"
+    )
+    wait_until(lambda: "PHONE_URL" in laptop.run("status").stdout, SOON_S, "what is missing is named")
     tick = laptop.run(*TICK)
     assert tick.returncode == 20
     assert [error["code"] for error in tick.json["errors"]] == ["BS-DELIVERY"]

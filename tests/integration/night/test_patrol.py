@@ -7,13 +7,15 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from box import Box
 from false_boxes import relays, says, serving
-from laptop import Job, Laptop
+from laptop import SOON_S, Job, Laptop, end_all, files
 from waiting import wait_until
 
 from fleet.ledger.lock import tick_lock
 
-LIMIT_S = 4.0
+LIMIT_S = 6.0
+STALL_S = 10  # longer than a busy machine keeps a loop from turning
 
 
 def test_a_quiet_tick_is_one_connection_and_one_channel_however_many_runs(box, laptop):  # R1 R35 R18 R24
@@ -32,7 +34,6 @@ def test_a_quiet_tick_is_one_connection_and_one_channel_however_many_runs(box, l
         job.release()
 
 
-@pytest.mark.timeout(90)
 def test_a_tick_says_how_the_keys_were_exchanged_over_both_transports(laptop, job):  # S5
     """null stands for what nobody told: here for a box that did not answer."""
     assert laptop.run("arm", "gpu1", "train", "--", job.waiting()).returncode == 0
@@ -52,10 +53,7 @@ def test_a_quiet_tick_writes_one_file_on_the_box(laptop, job):  # R58
     laptop.patrol()
 
     def tree():
-        top = job.box.home
-        return {
-            str(path.relative_to(top)): path.stat().st_mtime_ns for path in top.rglob("*") if path.is_file()
-        }
+        return {str(path): seen.st_mtime_ns for path, seen in files(job.box.home) if path.is_file()}
 
     before = tree()
     laptop.patrol()
@@ -70,11 +68,7 @@ def test_a_run_killed_without_a_record_is_seen_as_gone(laptop, job):  # D1 R16 R
     assert laptop.health("train") in ("starting", "running")
     chain = int(job.record("attempt")["pid"])
     job.box.run(f"kill -9 {chain} {job.pid()}; pkill -9 -f supervise; true")
-    wait_until(
-        lambda: f" {job.pid()} " not in job.box.run("ps -e -o pid= | tr '\\n' ' '").stdout,
-        10,
-        "the job is gone",
-    )
+    wait_until(lambda: not job.held("chain", "stage"), SOON_S, "the job is gone, its last sleep included")
     assert laptop.health("train") == "vanished"
 
 
@@ -83,7 +77,7 @@ def test_a_run_outlives_the_tmux_it_was_started_in(laptop, job):  # R59
     assert "tmux" in armed.stderr
     job.up()
     job.box.run("tmux -L babysit kill-server")
-    wait_until(lambda: "tmux" not in str(job.box.processes()), 10, "tmux is gone")
+    wait_until(lambda: "tmux" not in str(job.box.processes()), SOON_S, "tmux is gone")
     assert laptop.health("train") == "running"
     job.release()
     assert laptop.run("watch", "gpu1", "train").returncode == 0
@@ -141,7 +135,7 @@ SPEC = """
     [box.gpu1]
     host = "gpu1"
     [run.train]
-    stall_after_s = 3
+    stall_after_s = {stall_s}
     start_grace_s = 1
     artifacts = ["job/ckpt*"]
     [[run.train.stages]]
@@ -152,31 +146,23 @@ BEATS = 'n=0; while [ ! -e $W/go ]; do n=$((n+1)); echo "[HEARTBEAT 12:00:$n] st
 SAVES = "n=0; while [ ! -e $W/go ]; do n=$((n+1)); echo $n > $W/ckpt$((n % 3)); sleep 0.2; done"
 
 
-def settle_for(laptop: Laptop, seconds: float) -> list[str]:
-    """Healths seen by ticks over that time."""
-    seen, until = [], time.monotonic() + seconds
-    while time.monotonic() < until:
-        seen.append(laptop.health("train"))
-    return seen
-
-
-@pytest.mark.timeout(90)
 @pytest.mark.parametrize(
     ("loop", "last"), [(BEATS, "stalled"), (SAVES, "running")], ids=["heartbeats", "checkpoints"]
 )
 def test_a_hang_with_heartbeats_stalls_and_a_silent_log_with_checkpoints_does_not(
     loop, last, laptop, job
 ):  # R98 D9 R150 D16
-    laptop.spec(SPEC.format(command=job.command(loop)))
+    laptop.spec(SPEC.format(command=job.command(loop), stall_s=STALL_S))
     assert laptop.run("arm", "gpu1", "train").returncode == 0
     job.up()
-    seen = settle_for(laptop, 7)
+    seen, began = [], time.monotonic()
+    # Heartbeats have to stall however late; checkpoints must not, for longer than a silence is allowed to last.
+    while "stalled" not in seen and time.monotonic() - began < (SOON_S if last == "stalled" else STALL_S + 3):
+        seen.append(laptop.health("train"))
     assert seen[-1] == last, seen
-    assert last == "stalled" or "stalled" not in seen
     job.release()
 
 
-@pytest.mark.timeout(120)
 def test_frozen_boxes_cost_their_limit_and_the_others_nothing(tmp_path, make_box):  # R3 P5 R2
     healthy, frozen, asleep = make_box("gpu1"), make_box("gpu2"), make_box("gpu3")
     with ExitStack() as stack:
@@ -211,18 +197,21 @@ def test_frozen_boxes_cost_their_limit_and_the_others_nothing(tmp_path, make_box
         began = time.monotonic()
         found = {run["run"]: run for run in laptop.patrol()["runs"]}
         took_s = time.monotonic() - began
-        for pid in asleep.session_pids():
-            os.kill(pid, signal.SIGCONT)
         assert found["well"]["health"] in ("starting", "running")
         assert {found[f"run-{name}"]["health"] for name in (*jobs, "gpu3")} == {"unreachable"}
         print(f"tick with 4 frozen boxes and one healthy: {took_s:.1f} s, limit {LIMIT_S} s a box")
-        assert took_s < LIMIT_S + 6
+        assert took_s < 4 * LIMIT_S, "they were waited for side by side"
         # Nothing of us is left on the box but its own jobs.
         for each in (frozen, asleep):
-            wait_until(lambda box=each: not box.session_pids(), 30, f"the sessions of {each.name} are gone")
+
+            def left(box: Box = each) -> bool:
+                end_all(box.session_pids(), signal.SIGCONT)  # one may have come to freeze itself only now
+                return not box.session_pids()
+
+            wait_until(left, SOON_S, f"the sessions of {each.name} are gone")
             wait_until(
                 lambda box=each: not any("dd ibs=1" in line for line in box.processes().values()),
-                20,
+                SOON_S,
                 "our scripts are gone",
             )
         for job in (*jobs.values(), well, slept):

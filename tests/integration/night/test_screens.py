@@ -5,7 +5,7 @@ import subprocess
 import unicodedata
 
 import pytest
-from laptop import BABYSIT
+from laptop import BABYSIT, SOON_S
 from waiting import wait_until
 
 WIDTH = 80
@@ -58,12 +58,12 @@ def noisy(night):
     return laptop, job
 
 
-@pytest.mark.timeout(90)
 def test_every_screen_of_a_night_fits_and_is_harmless(noisy):  # S23 R42 R30
     laptop, job = noisy
     run = job.run
     armed = _checked(laptop.run("arm", "gpu1", run))
     assert "Nothing is watching it yet" in armed
+    job.up()
     _checked(laptop.run("patrol", "--once"))
     assert run in _checked(laptop.run("status"))
     assert "Nothing is watching" in _checked(laptop.run("resume"))
@@ -84,14 +84,13 @@ def test_every_screen_of_a_night_fits_and_is_harmless(noisy):  # S23 R42 R30
     assert laptop.health(run) == "failed"
 
 
-@pytest.mark.timeout(60)
 def test_only_raw_gives_the_bytes_and_page_and_json_hold_no_control_character(noisy):  # S23 S25 S24
     laptop, job = noisy
     assert laptop.run("arm", "gpu1", job.run).returncode == 0
     log = job.run_folder() / "run.log"
-    wait_until(lambda: log.read_bytes().endswith(b"x" * 500 + b"\n"), 10, "the log is written")
+    wait_until(lambda: log.read_bytes().endswith(b"x" * 500 + b"\n"), SOON_S, "the log is written")
     words = [BABYSIT, "logs", "gpu1", job.run, "--raw"]
-    raw = subprocess.run(words, env=laptop.env, cwd=laptop.home, capture_output=True, timeout=60, check=True)
+    raw = subprocess.run(words, env=laptop.env, cwd=laptop.home, capture_output=True, timeout=150, check=True)
     assert raw.stdout == log.read_bytes().replace(b"\0", b"")  # NUL cannot pass a frame
     assert b"\x1b]52;c;aWQ=\x07stolen\n" in raw.stdout and b"\xff\xfe not text" in raw.stdout
     job.release()
@@ -104,26 +103,25 @@ def test_only_raw_gives_the_bytes_and_page_and_json_hold_no_control_character(no
         assert not [char for char in text if char != "\n" and unicodedata.category(char) in ("Cc", "Cf")]
 
 
-@pytest.mark.timeout(60)
 def test_the_line_for_cron_runs_as_it_stands_and_only_then_is_cron_armed(night):  # R30 R78 R79 R144
     laptop, job = night
     state = laptop.home / "my files (100 %)"  # what a path may hold
     laptop.env["XDG_STATE_HOME"] = str(state)
     laptop.spec("[box.gpu1]\nlimit_s = 15.0\n")
     assert laptop.run("arm", "gpu1", job.run, "--", job.waiting()).returncode == 0
+    job.up()
     line = laptop.run("crontab").stdout.rstrip("\n")
     assert line.startswith("3,33 * * * * ") and "\n" not in line and "--spec" in line
     command = line.split(" ", 5)[5].replace("\\%", "%")  # what cron hands to sh
     bare = ["env", "-i", f"HOME={laptop.home}", "PATH=/usr/bin:/bin", "sh", "-c", command]
     assert "Watching from here: nothing" in laptop.run("status").stdout
-    done = subprocess.run(bare, cwd="/", capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(bare, cwd="/", capture_output=True, text=True, timeout=150, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert "running" in (state / "babysit/patrol.log").read_text()
     assert re.search(r"cron \d\d:(03|33)", laptop.run("status").stdout)
-    assert laptop.run("status", "--json").json["armed"][0].endswith("last fired now")
+    assert re.search(r"last fired (now|\d+ s ago)$", laptop.run("status", "--json").json["armed"][0])
 
 
-@pytest.mark.timeout(60)
 def test_help_fits_and_shows_its_examples_as_they_are(tmp_path, night):
     laptop, _ = night
     verbs = re.findall(r"^  ([a-z]+)  ", laptop.run("--help").stdout, re.MULTILINE)

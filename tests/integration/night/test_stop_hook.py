@@ -1,11 +1,9 @@
 """stop with a checkpoint: what must be saved is saved before TERM, in its own time; and a stop that was cut short."""
 
-import contextlib
 import json
-import os
 import signal
 
-import pytest
+from laptop import SOON_S, end_all
 from processes import lives
 from waiting import wait_until
 
@@ -54,7 +52,6 @@ def _log(job):
     return (job.run_folder() / "run.log").read_text()
 
 
-@pytest.mark.timeout(120)
 def test_the_command_runs_before_term_in_the_runs_folder_and_knows_its_job(night):
     laptop, job = night
     asks = (
@@ -80,7 +77,6 @@ def test_the_command_runs_before_term_in_the_runs_folder_and_knows_its_job(night
     assert job.record("end")["state"] == "stopped" and not job.record("markers/01-train")
 
 
-@pytest.mark.timeout(120)
 def test_a_checkpoint_that_fails_stops_anyway_unless_it_is_required(night):
     laptop, job = night
     _armed(laptop, job, "echo no room; exit 7")
@@ -105,18 +101,16 @@ def _cut_short(laptop, job):
     assert laptop.run("arm", "gpu1", job.run, "--", deaf).returncode == 0
     job.up()
     child = laptop.start("stop", job.run, "--yes", "--grace", "600")
-    wait_until(lambda: job.record("stopping"), 30, "the wish to stop")
+    wait_until(lambda: job.record("stopping"), SOON_S, "the wish to stop")
     child.send_signal(signal.SIGKILL)
     child.communicate()
     scripts = [pid for pid, line in job.box.processes().items() if "dd ibs=1" in line]
-    for pid in (*job.box.session_pids(), *scripts):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: not any(lives(pid) for pid in scripts), 10, "the stop is gone")
+    end_all((*job.box.session_pids(), *scripts))
+    wait_until(lambda: not any(lives(pid) for pid in scripts), SOON_S, "the stop is gone")
     job.box.run(f"kill -9 {job.record('attempt')['pid']}")
+    wait_until(lambda: not job.held("chain"), SOON_S, "its chain is gone")
 
 
-@pytest.mark.timeout(120)
 def test_a_stop_that_was_cut_short_is_told_and_finished_by_the_same_command(night):
     laptop, job = night
     _cut_short(laptop, job)
@@ -124,7 +118,7 @@ def test_a_stop_that_was_cut_short_is_told_and_finished_by_the_same_command(nigh
     _told(laptop, job, "R-STOP-2")
     job.release()
     name = job.run_folder().name
-    wait_until(lambda: name not in str(job.box.processes()), 20, "the job has ended")
+    wait_until(lambda: name not in str(job.box.processes()), SOON_S, "the job has ended")
     _told(laptop, job, "R-STOP-3")
     required = laptop.run("stop", job.run, "--yes", "--require-checkpoint")
     assert required.returncode == 2 and "names no checkpoint" in required.stderr, required.said

@@ -9,11 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from laptop import BABYSIT, Job, Laptop
+from laptop import BABYSIT, SOON_S, Job, Laptop
 from waiting import wait_until
 
 IRIS = Path(__file__).parents[3] / "examples/iris"
-EPOCHS = 40  # long enough to be killed in the middle, however slow the machine
+EPOCHS = 40
+SLOW_S, FAST_S = 2.0, 0.05  # an epoch: long enough to be killed in the middle, however slow the machine
 WEBHOOK = "json://127.0.0.1:9/canary-hook-5521"
 FIRST_SCREEN_LINES = 32
 SPEC = f"""
@@ -28,7 +29,7 @@ name = "prepare"
 command = "python3 prepare.py"
 [[run.iris.stages]]
 name = "train"
-command = "python3 train.py --epochs {EPOCHS} --epoch-seconds 0.2"
+command = "python3 train.py --epochs {EPOCHS} --epoch-seconds $(cat pace)"
 [[run.iris.stages]]
 name = "eval"
 command = "python3 evaluate.py"
@@ -42,6 +43,7 @@ url = "env:PHONE_URL"
 def iris(box):
     """The example on the box, with its own launch counter."""
     shutil.copytree(IRIS, box.home / "iris", ignore=shutil.ignore_patterns("__pycache__"))
+    (box.home / "iris/pace").write_text(f"{SLOW_S}\n")
     owner = box.home.stat()
     for path in (box.home / "iris", *(box.home / "iris").rglob("*")):
         os.chown(path, owner.st_uid, owner.st_gid)
@@ -85,7 +87,7 @@ def _typed(home, command):
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=150,
         check=False,
     )
 
@@ -96,11 +98,12 @@ def _killed_training(owner, iris):
     assert armed.returncode == 0, armed.said
     checkpoint = iris.folder / "checkpoint.json"
     wait_until(
-        lambda: checkpoint.exists() and json.loads(checkpoint.read_text())["epoch"] >= 3, 40, "epoch 3"
+        lambda: checkpoint.exists() and json.loads(checkpoint.read_text())["epoch"] >= 3, SOON_S, "epoch 3"
     )
     pid = (iris.folder / "launches.log").read_text().split()[0]
     iris.box.run(f"kill -9 {pid}")
     iris.ended()
+    (iris.folder / "pace").write_text(f"{FAST_S}\n")
     assert iris.record("end")["state"] == "failed"
 
 
@@ -112,7 +115,6 @@ def _reference(folder):
     return (folder / "results.csv").read_bytes()
 
 
-@pytest.mark.timeout(150)
 def test_somebody_with_the_page_and_the_key_alone_finishes_the_run(
     tmp_path, owner, iris
 ):  # R99 R107 R89 P6 R84
@@ -138,7 +140,7 @@ def test_somebody_with_the_page_and_the_key_alone_finishes_the_run(
 
     assert (iris.folder / "launches.log").read_text().count("\n") == 2
     log = (iris.run_folder() / "run.log").read_text()
-    assert re.search(r"^resumed from epoch ([3-9]|1\d)$", log, re.MULTILINE), log
+    assert re.search(r"^resumed from epoch ([3-9]|[12]\d)$", log, re.MULTILINE), log
     assert log.count(f"Epoch {EPOCHS}/{EPOCHS} ") == 1 and log.count("Epoch 1/") == 1
     results = _typed(newcomer, "babysit results gpu1 iris --raw").stdout
     assert results.encode() == (iris.folder / "results.csv").read_bytes() == _reference(tmp_path / "alone")
@@ -146,7 +148,6 @@ def test_somebody_with_the_page_and_the_key_alone_finishes_the_run(
     assert owner.health("iris") == "finished"
 
 
-@pytest.mark.timeout(90)
 def test_a_page_holds_no_secret_and_a_wrong_fingerprint_sends_nothing(
     tmp_path, owner, iris
 ):  # R106 S1 S8 S44
@@ -169,7 +170,6 @@ def test_a_page_holds_no_secret_and_a_wrong_fingerprint_sends_nothing(
     assert owner.run("stop", "iris", "--yes").returncode == 0
 
 
-@pytest.mark.timeout(120)
 def test_a_box_with_the_same_image_key_is_not_taken_for_the_one_we_know(tmp_path, make_box):  # S4 R25
     """Two machines of one image: the run of the second is adopted under a name of its own, and that is said."""
     mine, twin = make_box("gpu1"), make_box("gpu2")

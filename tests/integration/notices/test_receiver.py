@@ -5,10 +5,13 @@ import threading
 
 import pytest
 from receiver import MODES, receiver
+from sshd import free_port
+from waiting import wait_until
 
 ANSWERS = {
     "ok": 204,
     "slow": 204,
+    "held": 204,
     "500": 500,
     "flaky": 500,
     "307": 307,
@@ -20,9 +23,13 @@ ANSWERS = {
 
 @pytest.mark.parametrize("mode", MODES)
 def test_modes(mode):
-    before = threading.active_count()
-    with receiver(mode) as hook:
-        connection = http.client.HTTPConnection("127.0.0.1", hook.port, timeout=0.8)
+    before = set(threading.enumerate())
+    with receiver(mode, free_port()) as hook:
+        if mode == "held":
+            hook.release.set()
+        # Only from who never answers one has to turn away.
+        patience_s = 0.8 if mode == "hang" else 60
+        connection = http.client.HTTPConnection("127.0.0.1", hook.port, timeout=patience_s)
         connection.request("POST", "/x", b'{"event": "ev-1"}', {"X-Key": "k"})
         if mode in ANSWERS:
             answer = connection.getresponse()
@@ -33,6 +40,7 @@ def test_modes(mode):
             with pytest.raises((ConnectionResetError, TimeoutError)):
                 connection.getresponse()
         connection.close()
+        wait_until(lambda: hook.hits, 60, "the request has come")
         (hit,) = hook.hits
         assert (hit.path, hit.headers["X-Key"], hit.json, hook.events()) == (
             "/x",
@@ -40,6 +48,6 @@ def test_modes(mode):
             {"event": "ev-1"},
             ["ev-1"],
         )
-    assert threading.active_count() == before
+    wait_until(lambda: set(threading.enumerate()) <= before, 60, "no thread is left")
     with receiver(port=hook.port):
         pass

@@ -12,6 +12,7 @@ from waiting import wait_until
 from fleet.arming.ship import build_pyz
 
 PYTHONS = pythons.found()
+pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture(params=sorted(PYTHONS, key=lambda version: tuple(map(int, version.split(".")))))
@@ -33,7 +34,7 @@ def supervise(python, tool, tmp_path):
 
 
 def ran(words, **options):
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=50, **options)
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120, **options)
     assert "Traceback" not in done.stderr
     return done
 
@@ -178,18 +179,18 @@ def test_what_we_are_told_to_end_by_goes_on_to_the_command(supervise, tmp_path, 
     name = number.name.removeprefix("SIG")
     loop = f"trap 'exit 40' {name}; touch ready; while :; do sleep 0.02; done"
     with subprocess.Popen(supervise("sh", "-c", loop), cwd=tmp_path) as process:
-        wait_until((tmp_path / "ready").exists, 20, "the command to be ready")
+        wait_until((tmp_path / "ready").exists, 45, "the command to be ready")
         process.send_signal(number)
-        assert process.wait(20) == 40
+        assert process.wait(45) == 40
     assert result(tmp_path) == "kind=exit\nvalue=40\ncore=0\n"
 
 
 def test_a_signal_in_the_first_moment_is_not_lost(supervise, tmp_path):
     for _ in range(5):
         with subprocess.Popen(supervise("sleep", "30"), cwd=tmp_path, stderr=subprocess.DEVNULL) as process:
-            wait_until(lambda pid=process.pid: children(pid), 20, "the command to be started")
+            wait_until(lambda pid=process.pid: children(pid), 45, "the command to be started")
             process.send_signal(signal.SIGTERM)
-            assert process.wait(20) == 143
+            assert process.wait(45) == 143
         assert result(tmp_path) == "kind=signal\nvalue=15\ncore=0\n"
 
 
@@ -205,11 +206,12 @@ def test_an_interrupt_at_the_terminal_reaches_the_command_once(supervise, tmp_pa
     try:
         words = [shutil.which("setsid"), "-c", *supervise(sys.executable, "-c", script)]
         with subprocess.Popen(words, cwd=tmp_path, stdin=slave) as process:
-            wait_until((tmp_path / "ready").exists, 20, "the command to be ready")
+            wait_until((tmp_path / "ready").exists, 45, "the command to be ready")
             os.write(master, b"\x03")
-            wait_until((tmp_path / "seen").exists, 20, "the interrupt to arrive")
+            wait_until((tmp_path / "seen").exists, 45, "the interrupt to arrive")
+            wait_until((tmp_path / "seen").read_text, 45, "its handler to be through")
             process.send_signal(signal.SIGTERM)
-            assert process.wait(20) == 5
+            assert process.wait(45) == 5
     finally:
         os.close(master)
         os.close(slave)
@@ -219,12 +221,12 @@ def test_an_interrupt_at_the_terminal_reaches_the_command_once(supervise, tmp_pa
 def test_killed_it_leaves_the_command_alive_and_no_result(supervise, tmp_path):
     with subprocess.Popen(supervise("sh", "-c", "echo $$ > pid; exec sleep 50"), cwd=tmp_path) as process:
         wait_until(
-            lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip(), 20, "its pid"
+            lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip(), 45, "its pid"
         )
         pid = int((tmp_path / "pid").read_text())
         try:
             process.kill()
-            assert process.wait(20) == -9
+            assert process.wait(45) == -9
             os.kill(pid, 0)
             assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "onbox.pyz", "pid"]
         finally:

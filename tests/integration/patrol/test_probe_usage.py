@@ -12,6 +12,7 @@ from fleet.text.frame import sections
 from patrol.decide import decide
 from patrol.history import History, fold
 
+pytestmark = pytest.mark.timeout(240)
 every_shell = pytest.mark.parametrize("shell", SHELLS)
 MIB = 1024
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from fleet.model.reading import Missing
 from patrol.decide import decide
 from patrol.history import History, fold
 
+pytestmark = pytest.mark.timeout(240)
 BEAT = b"[HEARTBEAT 10:00:01]\n"
 
 
@@ -44,14 +46,14 @@ class Watch:
 
 
 def test_a_hang_that_prints_heartbeats_is_stalled(box):  # R146 D9 R98
-    hand = box.run(stall_after_s=60)
+    hand = box.run(stall_after_s=600)
     hand.attempt(ago_s=5000)
     watch = Watch(box, hand)
-    watch.wrote(hand.log, b"Epoch 1/9\n", 50)
+    watch.wrote(hand.log, b"Epoch 1/9\n", 500)
     assert watch.tick().row == "R-RUN-1"
     watch.wrote(hand.log, BEAT * 50, 1)
     assert watch.tick().row == "R-RUN-1"
-    watch.history = replace(watch.history, advanced_at=watch.history.advanced_at - 30)  # half a minute later
+    watch.history = replace(watch.history, advanced_at=watch.history.advanced_at - 300)  # five minutes later
     watch.wrote(hand.log, BEAT * 50, 0)
     verdict = watch.tick()
     assert (verdict.row, verdict.progress.index) == ("R-STALL-2", 1)
@@ -60,13 +62,13 @@ def test_a_hang_that_prints_heartbeats_is_stalled(box):  # R146 D9 R98
 
 
 def test_a_silent_log_with_an_advancing_checkpoint_runs(box):  # R98
-    hand = box.run(stall_after_s=60, artifacts=("ck/*.pt",))
+    hand = box.run(stall_after_s=600, artifacts=("ck/*.pt",))
     hand.attempt(ago_s=5000)
     watch = Watch(box, hand)
     watch.wrote(hand.log, b"Epoch 1/9\n", 4000)
     assert watch.tick().row == "R-STALL-1"
     (box.home / "work/ck").mkdir()
-    for age in (40, 20, 0):
+    for age in (400, 200, 0):
         watch.wrote(box.home / "work/ck" / f"step-{age}.pt", b"x", age)
         assert watch.tick().row == "R-RUN-1"
     for path in (box.home / "work/ck").iterdir():
@@ -115,20 +117,25 @@ def test_a_chain_that_starts_while_we_look_is_not_called_an_orphan(box, tmp_path
     slow = tmp_path / "slow"
     slow.mkdir()
     (slow / "grep").write_text(
-        f"#!/bin/sh\nflock -x {hand.folder}/chain.lock sleep 3 </dev/null >/dev/null 2>&1 &\n"
+        f"#!/bin/sh\nif mkdir {slow}/begun 2>/dev/null; then\n"
+        f"flock -x {hand.folder}/chain.lock sh -c 'echo $$ >{slow}/new; mv {slow}/new {slow}/holder; exec sleep 900'"
+        f" </dev/null >/dev/null 2>&1 &\nfi\n"
         f'until ! flock -n -s {hand.folder}/chain.lock true; do sleep 0.05; done\nexec {shutil.which("grep")} "$@"\n'
     )
     (slow / "grep").chmod(0o755)
     child = tagged(hand)
     try:
         wait_until(
-            lambda: decide_now(box, hand).row == "R-ORPHAN-1", 10, "it is an orphan as long as nothing starts"
+            lambda: decide_now(box, hand).row == "R-ORPHAN-1", 60, "it is an orphan as long as nothing starts"
         )
-        seen = probed(box, [hand], path=f"{slow}:{os.environ['PATH']}")
+        seen = probed(box, [hand], path=f"{slow}:{os.environ['PATH']}", looks=1)
         assert seen.runs[hand.run.run_id].locks == Missing("the locks changed hands while we looked")
     finally:
         child.kill()
         child.wait()
+        if (slow / "begun").exists():
+            wait_until((slow / "holder").exists, 60, "who holds the lock")
+            os.kill(int((slow / "holder").read_text()), signal.SIGKILL)
 
 
 def test_a_box_without_timeout_is_asked_as_well(box, tmp_path):  # R23

@@ -2,7 +2,14 @@
 
 import re
 
-HEAD = "import sys, time\nfrom onbox.pulse import heartbeat, progress, report, unbuffered\n"
+HEAD = """import sys, time
+from onbox.pulse import heartbeat, progress, report, unbuffered
+def heard(text):
+    while True:
+        with open("out") as said:
+            if text in said.read(): return
+        time.sleep(0.01)
+"""
 RATE = r" - [0-9.e+]+/s"
 
 
@@ -14,5 +21,5 @@ def lines(one):
 
 def ended(program, text, code=0, **options):
     one = program(HEAD + text, **options)
-    assert one.end() == code, one.err()
+    assert one.end(60) == code, one.err()
     return one

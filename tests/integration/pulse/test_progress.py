@@ -9,6 +9,7 @@ from loops import ROOT
 from spoken import HEAD, ended, lines
 from waiting import wait_until
 
+pytestmark = pytest.mark.timeout(180)
 LOOPS = {
     "a list": ("progress([7] * 12)", [1, 5, 10, 12], "/12"),
     "a number": ("progress(12, every=4)", [1, 4, 8, 12], "/12"),
@@ -155,10 +156,9 @@ print([t.name for t in threading.enumerate() if t.is_alive()], flush=True)
 """,
         python=python,
     )
-    assert one.end() == (-2 if code == 130 else code), one.err()
+    assert one.end(60) == (-2 if code == 130 else code), one.err()
     want = ["Batch 1/20", "Batch 5/20"]
     if code == 0:
-        wait_until(lambda: "MainThread" in one.out(), 5, "the list of threads")
         want.append("['MainThread']")
     assert lines(one) == want
     assert one.ends()[1]["ended"] == said
@@ -191,12 +191,12 @@ print("behind", n + 1, flush=True)
     one = program(HEAD + turning).begun()
     assert one.last("peek")["state"]["total"] == 10**6
     assert one.last("continue")["ok"]
-    assert one.end() == 0
+    assert one.end(60) == 0
     said = lines(one)
     assert said[-2].split()[1] == f"{said[-1].split()[1]}/1000000"
     two = program(HEAD + turning).begun()
     assert two.last("break")["ok"]
-    assert two.end() == 88
+    assert two.end(60) == 88
     assert lines(two)[-1].startswith("Batch ") and two.ends()[1]["ended"] == "broken"
 
 
@@ -291,7 +291,7 @@ with heartbeat(0.01):
 open("count", "w").write(str(n))
 """,
     )
-    one.end()  # an interpreter may complain of a stream that it cannot close
+    one.end(60)  # an interpreter may complain of a stream that it cannot close
     assert (one.cwd / "count").read_text() == "11"
     assert (one.cwd / "PROGRESS.txt").read_text().startswith("[PROGRESS] Epoch 1/2")
     assert "Traceback" not in one.err()
@@ -312,14 +312,14 @@ began = time.monotonic()
 with heartbeat(0.01):
     for n in progress(200, heartbeat_s=0.01, every=1): pass
     report(1, 2)
-print(unbuffered() == "", time.monotonic() - began < 3, file=sys.stderr)
+print(unbuffered() == "", time.monotonic() - began < 30, file=sys.stderr)
 """,
         python=each_python,
         stdout=writing,
         env={"PYTHONUNBUFFERED": ""},
     )
     os.close(writing)
-    assert one.end() == 0
+    assert one.end(60) == 0
     os.close(reading)
     assert one.err().split() == ["True", "True"]
     assert (one.cwd / "PROGRESS.txt").read_text().startswith("[PROGRESS] Epoch 1/2")
@@ -332,7 +332,7 @@ def test_a_reader_that_left_ends_nothing(program):
         HEAD + "for n in progress(20): pass\nreport(1)\nprint('ok', file=sys.stderr)", stdout=writing
     )
     os.close(writing)
-    assert one.end() == 0
+    assert one.end(60) == 0
     assert one.err() == "ok\n"
 
 
@@ -345,7 +345,7 @@ def test_a_pipe_of_one_page_is_spoken_into_while_it_is_read(program):
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
         assert [line.split()[1] for line in pipe.read().splitlines()] == [b"1/3", b"2/3", b"3/3"]
-    assert one.end() == 0
+    assert one.end(60) == 0
 
 
 def test_ascii_and_foreign_streams(program, python):
@@ -389,7 +389,7 @@ def test_three_launch_forms_and_the_one_that_is_none(form, program, each_python)
     one = program(
         f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{BUFFERED}", python=each_python, flags=flags, env=env
     )
-    assert one.end() == 0, one.err()
+    assert one.end(60) == 0, one.err()
     # os._exit throws away what waits in a buffer: without any of the three nothing would stand there.
     assert one.out().splitlines() == ["one", f"two {way}"]
 
@@ -397,11 +397,11 @@ def test_three_launch_forms_and_the_one_that_is_none(form, program, each_python)
 def test_the_broken_ways_are_broken_and_ours_is_not(program):  # D8
     late = "import os, sys\nos.environ['PYTHONUNBUFFERED'] = '1'\nprint('lost')\nos._exit(0)"
     one = program(late, env={"PYTHONUNBUFFERED": ""})
-    assert (one.end(), one.out()) == (0, ""), "the variable set inside of the process changes nothing"
+    assert (one.end(60), one.out()) == (0, ""), "the variable set inside of the process changes nothing"
     two = program(HEAD + late.replace("print", "print(unbuffered()); print"), env={"PYTHONUNBUFFERED": ""})
-    assert (two.end(), two.out()) == (0, "line buffering\nlost\n")
+    assert (two.end(60), two.out()) == (0, "line buffering\nlost\n")
     three = program("import os, sys\nos.fdopen(sys.stdout.fileno(), 'w', 0)")
-    assert three.end() == 1
+    assert three.end(60) == 1
     assert "can't have unbuffered text I/O" in three.err()
 
 
@@ -410,7 +410,7 @@ def test_a_loop_alone_makes_what_the_program_prints_appear_at_once(program):  # 
         HEAD + "for n in progress(9): print('mine', n); time.sleep(60 if n else 0)",
         env={"PYTHONUNBUFFERED": ""},
     )
-    wait_until(lambda: "mine 1" in one.out(), 20, f"the program's own line; {one.err()}")
+    wait_until(lambda: "mine 1" in one.out(), 45, f"the program's own line; {one.err()}")
 
 
 def test_without_onbox_nothing_is_imported_that_is_heavy():

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from onbox.ipc.channel import Channel
 from onbox.ipc.command import main
 
 ROOT = Path(__file__).parents[3]
@@ -80,7 +81,10 @@ print("behind the loop", flush=True)
 
 
 class Asker:
-    """`ipc` over one folder, inside of this process: the exit code, and what stood on both streams."""
+    """`ipc` over one folder, inside of this process: the exit code, and what stood on both streams.
+
+    Where the words name no time, an answer may take a minute: a busy machine is not what is tested.
+    """
 
     def __init__(self, folder, monkeypatch, capsys):
         monkeypatch.setenv("LOOPCTL_DIR", str(folder))
@@ -88,7 +92,8 @@ class Asker:
 
     def __call__(self, *words):
         self._capsys.readouterr()
-        code = main([str(word) for word in words])
+        patience = ["--wait", "60"] if words[1:] and "--wait" not in words else []
+        code = main([*(str(word) for word in words), *patience])
         out, err = self._capsys.readouterr()
         return code, out, err
 
@@ -102,6 +107,14 @@ class Asker:
     def fifos(self):
         """Answer FIFOs that lie in the folder."""
         return sorted(path.name for path in (self.folder / "onbox").glob("*.fifo"))
+
+    def unread(self, pid):
+        """How many bytes of questions lie before a loop that stands: its asker now waits."""
+        channel = Channel(self.folder / f"{pid}.fifo")
+        try:
+            return channel.unread()
+        finally:
+            channel.close()
 
 
 def command(folder, *words, python=sys.executable, env=(), **options):

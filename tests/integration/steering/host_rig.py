@@ -104,7 +104,7 @@ class Program:
         )
         assert done.stdout.strip().isdigit(), done
         # The shell answers before what it put into the background has begun.
-        wait_until((self.folder / "out").exists, 30, "the program's start")
+        wait_until((self.folder / "out").exists, 60, "the program's start")
 
     def _own(self, path):
         owner = self.box.home.stat()
@@ -129,8 +129,9 @@ class Program:
 
     def end(self):
         for pid in self.pids():
-            os.kill(pid, 9)
-        wait_until(lambda: not self.pids(), 20, "the program's end")
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, 9)
+        wait_until(lambda: not self.pids(), 60, "the program's end")
 
 
 class Loop(Program):
@@ -139,7 +140,7 @@ class Loop(Program):
     def __init__(self, box, label, total=1_000_000, *, tag=""):
         super().__init__(box, LOOP, label, str(total), tag=tag)
         self.label = label
-        wait_until(lambda: self.state() or not self.lives(), 30, f"the loop's state; {self.out()!r}")
+        wait_until(lambda: (self.state() or {}).get("iteration", 0) > 2, 60, f"some turns of {label}")
 
     @property
     def ipc(self):
@@ -159,7 +160,10 @@ class Loop(Program):
     def state(self):
         card = self.card()
         path = self.ipc / f"{card['pid']}.state.json" if card else None
-        return json.loads(path.read_bytes()) if path and path.exists() else None
+        try:
+            return json.loads(path.read_bytes()) if path else None
+        except FileNotFoundError:
+            return None
 
 
 def answer_fifos(box):
@@ -173,10 +177,10 @@ def askers(box):
 
 
 def rows(laptop, sql):
-    with sqlite3.connect(f"file:{laptop.state}/ledger.db?mode=ro", uri=True) as connection:
-        found = connection.execute(sql).fetchall()
-    connection.close()
-    return found
+    with contextlib.closing(
+        sqlite3.connect(f"file:{laptop.state}/ledger.db?mode=ro", timeout=60, uri=True)
+    ) as connection:
+        return connection.execute(sql).fetchall()
 
 
 def audit_lines(laptop):

@@ -3,7 +3,7 @@
 import pytest
 from waiting import wait_until
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(600)
 
 SCRIPT = """
 import sys, time
@@ -32,28 +32,55 @@ def armed(desk, gpu, name, *words, script="breakable.py"):
     assert "attempt 1" in done.said, done.said
 
 
-def verdict(desk, name):
-    runs = desk.run("patrol", "--once", "--now", "--json").json["runs"]
-    return next(run for run in runs if run["run"] == name)
+def seen_as(desk, name, what, fits):
+    """What the patrol tells of the run in the first look that fits: one that ran out of its time tells less."""
+    found = []
+
+    def look():
+        runs = desk.run("patrol", "--once", "--now", "--json").json["runs"]
+        found[:] = [run for run in runs if run["run"] == name]
+        return fits(found[0])
+
+    wait_until(look, 150, f"{name}: {what}")
+    return found[0]
+
+
+def ended_as(desk, name, health):
+    return seen_as(desk, name, health, lambda run: run["health"] == health)
+
+
+def with_loops(desk, name):
+    return seen_as(desk, name, "a loop with a state", lambda run: run["loops"])
+
+
+def told(desk, words):
+    """What a look prints, and its exit code, as soon as these words are in it."""
+    found = []
+
+    def look():
+        found[:] = [desk.run("patrol", "--once", "--now")]
+        return words in " ".join(found[0].stdout.split())
+
+    wait_until(look, 150, words)
+    return found[0]
 
 
 def test_what_its_owner_broke_off_is_stopped_and_the_command_stands_in_its_story(gpu, desk):  # R34 R155
     armed(desk, gpu, "train")
-    wait_until(lambda: verdict(desk, "train")["loops"], 60, "a loop with a state")
+    with_loops(desk, "train")
     assert desk.run("ipc", "gpu1", "set", "lr=0.5", "--run", "train").returncode == 0
     # The page is written anew at the next look, though nothing of the run has changed.
-    assert verdict(desk, "train")["health"] in ("running", "starting")
+    seen_as(desk, "train", "it runs", lambda run: run["health"] in ("running", "starting"))
     assert ", command: ipc set lr=0.5 on gpu1: `box| training" in desk.run("handbook", "train").stdout
     done = desk.run("ipc", "gpu1", "break", "--run", "train", "--yes")
     assert done.returncode == 0, done.said
-    wait_until(lambda: verdict(desk, "train")["health"] == "stopped", 60, "the end of the run")
-    found = verdict(desk, "train")
+    found = ended_as(desk, "train", "stopped")
     assert (found["row"], found["health"], found["severity"]) == ("R-BREAK-1", "stopped", "note"), found
     assert found["next"][0] == "babysit resume train --yes"
-    told = found["broken_off"]
-    assert told["iteration"] > 0 and "/loopmonitor_break_" in told["untrusted_saved"]
-    looked = desk.run("patrol", "--once", "--now")
-    assert looked.returncode == 0 and "stopped on request by break after" in looked.stdout, looked.said
+    broken = found["broken_off"]
+    assert broken["iteration"] > 0 and "/loopmonitor_break_" in broken["untrusted_saved"]
+    looked = told(desk, "stopped on request by break after")
+    assert looked.returncode == 0, looked.said
     said = " ".join(looked.stdout.split())
     assert "its meter runs" in said and "snapshot loopmonitor_break_" in said and 'snapshot "/' in said
     shown = desk.run("status", "train")
@@ -70,27 +97,24 @@ def test_what_its_owner_broke_off_is_stopped_and_the_command_stands_in_its_story
     (gpu.home / "breakable.py").write_text("print('went on')")
     again = desk.run("resume", "train", "--yes")
     assert "attempt 2" in again.said, again.said
-    wait_until(lambda: verdict(desk, "train")["health"] == "finished", 60, "the second attempt")
+    ended_as(desk, "train", "finished")
 
 
 def test_the_same_status_without_a_loop_that_was_broken_off_is_a_failure(gpu, desk):  # R34
     armed(desk, gpu, "plain", "88")
-    wait_until(lambda: verdict(desk, "plain")["health"] == "failed", 60, "the end of the run")
-    found = verdict(desk, "plain")
+    found = ended_as(desk, "plain", "failed")
     assert (found["row"], found["severity"], found["broken_off"]) == ("R-FAIL-1", "page", None)
 
 
 def test_a_break_under_a_launcher_that_ends_with_1_is_a_stop_with_its_snapshot(gpu, desk):  # R34
     armed(desk, gpu, "launched", script="launcher.py")
-    wait_until(lambda: verdict(desk, "launched")["loops"], 60, "a loop with a state")
+    with_loops(desk, "launched")
     done = desk.run("ipc", "gpu1", "break", "--run", "launched", "--yes")
     assert done.returncode == 0, done.said
-    wait_until(lambda: verdict(desk, "launched")["health"] == "stopped", 60, "the end of the run")
-    found = verdict(desk, "launched")
+    found = ended_as(desk, "launched", "stopped")
     assert (found["row"], found["severity"]) == ("R-BREAK-1", "note"), found
     assert found["next"][0] == "babysit resume launched --yes"
-    said = " ".join(desk.run("patrol", "--once", "--now").stdout.split())
-    assert "of stage launched, whose launcher made 1 of 88" in said, said
+    told(desk, "of stage launched, whose launcher made 1 of 88")
     assert "/loopmonitor_break_" in found["broken_off"]["untrusted_saved"]
 
 
@@ -101,7 +125,7 @@ def test_loops_in_a_folder_of_their_boxs_own_are_asked_watched_and_judged_there(
         loops = "~/my $(touch canary) 'loops/.ipc"
     """)
     armed(desk, gpu, "moved")
-    wait_until(lambda: verdict(desk, "moved")["loops"], 60, "a loop with a state")
+    with_loops(desk, "moved")
     place = gpu.home / "my $(touch canary) 'loops/.ipc"
     assert len(list(place.glob("onbox/[0-9]*.json"))) == 1
     assert desk.run("ipc", "gpu1", "peek").returncode == 0
@@ -109,8 +133,7 @@ def test_loops_in_a_folder_of_their_boxs_own_are_asked_watched_and_judged_there(
     assert listed.returncode == 0 and "training" in listed.stdout, listed
     # From the ledger alone: nobody's file says where the loops are any more.
     desk.spec("")
-    assert verdict(desk, "moved")["loops"]
+    with_loops(desk, "moved")
     assert desk.run("ipc", "gpu1", "break", "--run", "moved", "--yes").returncode == 0
-    wait_until(lambda: verdict(desk, "moved")["health"] == "stopped", 60, "the end of the run")
-    assert verdict(desk, "moved")["row"] == "R-BREAK-1"
+    assert ended_as(desk, "moved", "stopped")["row"] == "R-BREAK-1"
     assert not list(gpu.home.rglob("canary"))

@@ -6,14 +6,14 @@ import pytest
 from host_rig import QUEUE, Program, askers, audit_lines, rows
 from waiting import wait_until
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture(scope="module")
 def trainer(gpu):
     """A program that takes commands from ~/q until it is told to go."""
     program = Program(gpu, QUEUE, "../q")
-    wait_until(lambda: "up" in program.out(), 30, "the program")
+    wait_until(lambda: "up" in program.out(), 60, "the program")
     yield program
     program.end()
 
@@ -54,7 +54,7 @@ def test_what_is_not_applied_has_its_exit_code(trainer, desk):
 
 
 def test_with_a_run_only_its_own_program_gets_the_command(gpu, trainer, desk):
-    assert desk.run("arm", "gpu1", "other", "--", "sleep 60").returncode == 0
+    assert desk.run("arm", "gpu1", "other", "--", "sleep 900").returncode == 0
     ((tag, run_id),) = rows(desk, "SELECT json_extract(content, '$.tag'), run_id FROM run")
     before = seen(trainer)
     strange = desk.run(
@@ -69,7 +69,7 @@ def test_with_a_run_only_its_own_program_gets_the_command(gpu, trainer, desk):
     assert desk.run("ctl", "gpu1", "q", "status", "--run", "other").returncode == 2
     program = Program(gpu, QUEUE, "../q3", tag=f"{tag}/01-other")
     try:
-        wait_until(lambda: "up" in program.out(), 30, "the program")
+        wait_until(lambda: "up" in program.out(), 60, "the program")
         done = desk.run("ctl", "gpu1", "q3", "lr", "0.25", "--run", "other")
         assert done.returncode == 0 and "applied" in done.stdout, done.said
     finally:
@@ -88,7 +88,7 @@ def test_a_queue_can_be_looked_at_and_nothing_is_written(trainer, desk):
 
 def test_a_program_that_died_is_told(gpu, desk):
     program = Program(gpu, QUEUE, "../q2")
-    wait_until(lambda: "up" in program.out(), 30, "the program")
+    wait_until(lambda: "up" in program.out(), 60, "the program")
     assert desk.run("ctl", "gpu1", "q2", "lr", "1").returncode == 0
     program.end()
     done = desk.run("ctl", "gpu1", "q2", "lr", "2", "--wait", "10s")

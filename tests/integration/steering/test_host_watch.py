@@ -12,7 +12,7 @@ from host_rig import Laptop, Loop, answer_fifos, askers, rows
 from receiver import receiver
 from waiting import wait_until
 
-pytestmark = pytest.mark.timeout(150)
+pytestmark = pytest.mark.timeout(400)
 
 
 class Watching:
@@ -37,7 +37,7 @@ class Watching:
     def over(self):
         code = self.child.wait(60)
         for reader in self._readers:
-            reader.join(10)
+            reader.join(60)
         self.child.communicate()
         return code
 
@@ -46,7 +46,7 @@ class Watching:
 
 
 def _nothing_is_left(gpu):
-    wait_until(lambda: not askers(gpu), 40, "the box to be quiet")
+    wait_until(lambda: not askers(gpu), 60, "the box to be quiet")
     assert not answer_fifos(gpu)
 
 

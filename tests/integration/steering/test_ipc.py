@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 import pythons
 from asking import ROOT, Asker, command
-from loops import SLOW
+from loops import SLOW, stopped
 from waiting import wait_until
 
 from onbox.ipc import process
@@ -22,21 +23,23 @@ import time
 from onbox import ipc_range
 for outer in ipc_range(1000, label="epochs"):
     for step in ipc_range(1_000_000, label="batches"):
+        step.track(inner=step.index)
         if step.index == 0 and outer.index == 0:
             print("begun", flush=True)
-        step.track(inner=step.index)
         time.sleep(0.002)
     print("inner over", outer.index, flush=True)
 """
 
-# A main thread that keeps the interpreter for itself: no thread of Python can answer.
+# A main thread that keeps the interpreter for itself: no thread of Python can answer. It stays in one call of C, which
+# writes more than a pipe holds; whoever reads the first of it knows that it is in there.
 HOGGING = """
-import ctypes, sys
+import ctypes
 from onbox import ipc_range
 for step in ipc_range(10, label="hog"):
-    print("begun", flush=True)
-    ctypes.PyDLL(None).sleep(40)
+    ctypes.PyDLL(None).write(1, b"begun\\n" * 1_000_000, 6_000_000)
 """
+
+pytestmark = pytest.mark.timeout(180)
 
 
 def flat(text):
@@ -90,12 +93,12 @@ def test_set_reaches_the_loop_and_says_from_when(program, ipc):
         "import time\nfrom onbox import ipc_range\n"
         "for step in ipc_range(10**6, label='x'):\n"
         "    if step.index == 0: print('begun', flush=True)\n"
-        "    if step.get('tags'): print('got', step.get('tags'), flush=True); break\n"
+        "    if step.get('tags'): print('got', step.get('tags'), flush=True)\n"
         "    time.sleep(0.002)\n"
     ).begun()
     (said,) = ipc.json("set", one.pid, "tags=['a', \"b\"]")["answers"]
     assert said["exit_code"] == 0 and said["reply"]["value"] == "['a', 'b']"
-    assert one.end() == 0 and "got ['a', 'b']" in one.out()
+    assert "got ['a', 'b']\n" in one.begun("got").out()
 
 
 def test_set_refused_by_the_loop_is_22(loop, ipc):
@@ -110,7 +113,8 @@ def test_continue_leaves_the_loop_and_the_program_goes_on(loop, ipc):
     assert code == 0 and out.startswith(f"[loopmonitor] 'continue' sent to PID {loop.pid} (slow).\n")
     assert loop.end() == 0 and "behind the loop" in loop.out()
     left_at = loop.ends()[1]["state"]["iteration"]
-    assert f"left after iteration {left_at};" in " ".join(out.split())
+    # The loop says so itself; where it is slow to, its end record does.
+    assert re.search(rf"(left|continued) after iteration {left_at}\b", flat(out))
 
 
 def test_break_saves_and_ends_the_program_with_88(loop, ipc):
@@ -157,7 +161,7 @@ def test_plot_draws_here_and_into_a_file(loop, ipc, tmp_path):
 
 
 def test_pause_and_resume_are_seen_to_be_so(loop, ipc):
-    wait_until(loop.state, 20, "a first state")
+    wait_until(loop.state, 60, "a first state")
     assert ipc("pause", loop.pid)[:2] == (0, f"[loopmonitor] PID {loop.pid} (slow) paused (SIGSTOP).\n")
     code, out, err = ipc("peek", loop.pid)
     assert (code, err) == (0, "") and "it is paused (state T): `resume` lets it go on" in flat(out)
@@ -169,36 +173,33 @@ def test_pause_and_resume_are_seen_to_be_so(loop, ipc):
 
 
 def test_a_paused_loop_is_seen_from_outside_without_being_waited_for(loop, ipc):
-    wait_until(loop.state, 20, "a first state")
-    os.kill(loop.pid, signal.SIGSTOP)
-    wait_until(lambda: process.state_letter(loop.pid) == "T", 20, "it stands")
-    before = time.monotonic()
+    wait_until(loop.state, 60, "a first state")
+    stopped(loop.pid)
     replies = {}
     for verb in ("peek", "memory", "stack"):
-        (said,) = ipc.json(verb, loop.pid, "--wait", "60")["answers"]
+        (said,) = ipc.json(verb, loop.pid, "--wait", "3600")["answers"]
         assert (said["exit_code"], said["confirmed"]) == (0, True) and "paused" in said["says"]
         replies[verb] = said["reply"]
         assert replies[verb]["paused"] is True
-    assert time.monotonic() - before < 30  # far from one --wait
     assert replies["peek"]["state"] == loop.state()
     assert replies["peek"]["written_at"] == (ipc.folder / f"{loop.pid}.state.json").stat().st_mtime
     assert replies["memory"]["rss_bytes"] > 1 << 20 and replies["stack"]["threads"]
     (ipc.folder / f"{loop.pid}.state.json").unlink()
-    code, out, err = ipc("peek", loop.pid, "--wait", 60)
+    code, out, err = ipc("peek", loop.pid, "--wait", 3600)
     assert (code, out) == (124, "") and "has written no state of this loop" in flat(err)
     os.kill(loop.pid, signal.SIGCONT)
-    wait_until(lambda: process.state_letter(loop.pid) != "T", 20, "it goes on")
+    wait_until(lambda: process.state_letter(loop.pid) != "T", 60, "it goes on")
     (said,) = ipc.json("peek", loop.pid)["answers"]
     assert said["reply"]["final"] and "paused" not in said["reply"]
 
 
 def test_an_inner_loop_is_meant_by_its_number(program, ipc):
     one = program(NESTED).begun()
-    wait_until(lambda: len(one.card()["loops"]) == 2, 20, "the inner loop in the card")
+    wait_until(lambda: len(one.card()["loops"]) == 2, 60, "the inner loop in the card")
     (said,) = ipc.json("peek", f"{one.pid}/2")["answers"]
     assert (said["n"], said["label"]) == (2, "batches") and "inner" in said["reply"]["state"]["tracked"]
     assert ipc("continue", f"{one.pid}/2")[0] == 0
-    wait_until(lambda: "inner over 0" in one.out(), 20, "the inner loop left")
+    wait_until(lambda: "inner over 0" in one.out(), 60, "the inner loop left")
     code, _, err = ipc("peek", f"{one.pid}/99")
     assert code == 3 and "runs no loop 99" in err
     assert ipc("break", one.pid, "--wait", 0.3)[0] in (0, 124)  # the outer one waits for its inner one
@@ -206,30 +207,41 @@ def test_an_inner_loop_is_meant_by_its_number(program, ipc):
 
 
 def test_a_thread_that_keeps_the_interpreter_is_seen_from_outside(program, ipc):
-    one = program(HOGGING).begun()
-    (said,) = ipc.json("stack", one.pid, "--wait", "0.5")["answers"]
-    assert said["exit_code"] == 0 and said["reply"]["source"] in {"proc", "py-spy"}
-    assert any(thread["main"] for thread in said["reply"]["threads"])
-    code, out, _ = ipc("stack", one.pid, "--wait", 0.3)
-    assert code == 0 and "(main)" in out
+    reading, writing = os.pipe()
+    one = program(HOGGING, stdout=writing)
+    os.close(writing)
+    try:
+        assert os.read(reading, 6) == b"begun\n", one.err()
+        (said,) = ipc.json("stack", one.pid, "--wait", "0.5")["answers"]
+        assert said["exit_code"] == 0 and said["reply"]["source"] in {"proc", "py-spy"}
+        assert any(thread["main"] for thread in said["reply"]["threads"])
+        code, out, _ = ipc("stack", one.pid, "--wait", 0.3)
+        assert code == 0 and "(main)" in out
+    finally:
+        os.close(reading)
 
 
 def test_a_loop_in_a_long_iteration_has_accepted_and_leaves_later(program, ipc):
     one = program(
         "import time\nfrom onbox import ipc_range\nfor step in ipc_range(9, label='long'):\n"
-        "    print('begun', flush=True)\n    time.sleep(40)\n"
+        "    print('begun', flush=True)\n    time.sleep(900)\n"
     ).begun()
-    (said,) = ipc.json("continue", one.pid, "--wait", "0.5")["answers"]
-    assert said["exit_code"] == 124 and said["says"] == "accepted; it leaves when the iteration ends"
+
+    def accepted():
+        (said,) = ipc.json("continue", one.pid, "--wait", "0.5")["answers"]
+        assert said["exit_code"] == 124
+        return said["says"] == "accepted; it leaves when the iteration ends"
+
+    wait_until(accepted, 60, "the loop has accepted")
 
 
 def test_dying_while_asked_is_23_and_says_that_it_was_killed(loop, ipc):
-    os.kill(loop.pid, signal.SIGSTOP)
-    asking = command(ipc.folder, "set", loop.pid, "a=1", "--wait", 30, "--json")
+    stopped(loop.pid)
+    asking = command(ipc.folder, "set", loop.pid, "a=1", "--wait", 100, "--json")
     try:
-        wait_until(ipc.fifos, 20, "the question was asked")
+        wait_until(lambda: ipc.unread(loop.pid), 60, "the question was asked")
         os.kill(loop.pid, signal.SIGKILL)
-        out, _ = asking.communicate(timeout=30)
+        out, _ = asking.communicate(timeout=60)
     finally:
         asking.kill()
         asking.wait()
@@ -238,12 +250,12 @@ def test_dying_while_asked_is_23_and_says_that_it_was_killed(loop, ipc):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_an_interrupted_asker_leaves_no_fifo(loop, ipc, number):
-    os.kill(loop.pid, signal.SIGSTOP)
-    asking = command(ipc.folder, "set", loop.pid, "a=1", "--wait", 30)
+    stopped(loop.pid)
+    asking = command(ipc.folder, "set", loop.pid, "a=1", "--wait", 100)
     try:
-        wait_until(ipc.fifos, 20, "the question was asked")
+        wait_until(lambda: ipc.unread(loop.pid), 60, "the question was asked")
         asking.send_signal(number)
-        _, err = asking.communicate(timeout=20)
+        _, err = asking.communicate(timeout=60)
     finally:
         asking.kill()
         asking.wait()
@@ -256,6 +268,8 @@ def test_clean_takes_what_the_dead_left_and_nothing_of_the_living(program, ipc):
     dead.process.kill()
     dead.end()
     assert dead.left_behind() and dead.registered()
+    for path in (*dead.ipc.glob(f".{dead.pid}.*"), *dead.ipc.glob(f"onbox/.{dead.pid}.*")):
+        os.utime(path, (1, 1))  # what it was just writing is taken away when it has aged
     for name in ("4194999.fifo", "4194998.state.json", "notes.txt", "4194997.cmd"):
         os.mkfifo(dead.ipc / name) if name.endswith("fifo") else (dead.ipc / name).write_text("{}")
     (dead.ipc / "4194996.fifo").write_text("not a FIFO")
@@ -307,7 +321,7 @@ def test_the_command_says_the_same_under_the_oldest_and_the_newest_python(loop, 
     asking = command(
         ipc.folder, "peek", loop.pid, "--json", python=pythons.found().get(version, sys.executable)
     )
-    out, err = asking.communicate(timeout=30)
+    out, err = asking.communicate(timeout=60)
     assert (asking.returncode, err) == (0, "") and json.loads(out)["answers"][0]["pid"] == loop.pid
 
 
@@ -321,18 +335,18 @@ def test_what_only_our_own_option_could_mean_is_not_said_in_the_words_of_the_ori
 def test_closed_streams_do_not_matter(loop, ipc):
     words = f"exec {sys.executable} -m onbox ipc set {loop.pid} a=1 <&- >&- 2>&-"
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    assert subprocess.run(["sh", "-c", words], env=env, timeout=30, check=False).returncode == 0
+    assert subprocess.run(["sh", "-c", words], env=env, timeout=90, check=False).returncode == 0
 
 
 def test_an_ascii_terminal_reads_the_table_too(loop, ipc):
     asking = command(ipc.folder, "list", env={"PYTHONIOENCODING": "ascii"})
-    out, err = asking.communicate(timeout=30)
+    out, err = asking.communicate(timeout=60)
     assert (asking.returncode, err) == (0, "") and out.splitlines()[1] == "-" * 85
 
 
 def test_votes_go_after_a_day_unless_a_living_rank_may_have_to_read_them(program, ipc):
     one = program(SLOW.replace('label="slow"', 'label="slow", group="g", rank=0, world=1')).begun()
-    wait_until(one.card, 20, "its card")
+    wait_until(one.card, 60, "its card")
     votes = one.ipc / "onbox/votes"
     votes.mkdir(mode=0o700)
     now = time.time()

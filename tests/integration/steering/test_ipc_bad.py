@@ -3,16 +3,18 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
-from pathlib import Path
 
 import pytest
 from asking import Asker, command
-from loops import SLOW
+from loops import SLOW, stopped
 from waiting import wait_until
 
 from onbox.ipc.known import iso
+
+pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture
@@ -62,7 +64,7 @@ def test_a_reused_pid_is_no_loop_of_ours(loop, ipc, late_s):  # S38 S40
     entry["start_time"] = iso(card["loops"][0]["started_at"] + late_s)
     loop.process.kill()
     loop.end()
-    other = subprocess.Popen(["sleep", "60"])
+    other = subprocess.Popen(["sleep", "900"])
     try:
         (ipc.folder / "onbox" / f"{other.pid}.json").write_text(json.dumps({**card, "pid": other.pid}))
         (ipc.folder / "registry.json").write_text(json.dumps({str(other.pid): {**entry, "pid": other.pid}}))
@@ -94,26 +96,18 @@ def test_what_is_no_fifo_of_ours_is_never_written(loop, ipc, how, tmp_path):  # 
     assert not path.is_file() or path.is_symlink() or path.read_bytes() == b""
 
 
-def _state(thread):
-    return (thread / "stat").read_text().rpartition(")")[2].split()[0]
-
-
 def test_a_stopped_reader_with_a_full_pipe_is_124_and_nothing_was_written(loop, ipc):
-    os.kill(loop.pid, signal.SIGSTOP)
-    threads = Path(f"/proc/{loop.pid}/task")
-    wait_until(  # each of its threads: one that still runs would empty the pipe
-        lambda: all(_state(thread) == "T" for thread in threads.iterdir()), 20, "the loop stands"
-    )
+    stopped(loop.pid)  # each of its threads: one that still runs would empty the pipe
     writing = os.open(ipc.folder / f"{loop.pid}.fifo", os.O_WRONLY | os.O_NONBLOCK)
     try:
         fill(writing)
         code, _, err = ipc("set", loop.pid, "a=1", "--wait", 0.5)
         assert code == 124 and "state T" in flat(err) and "its pipe is full, nothing was written" in flat(err)
-        asking = command(ipc.folder, "set", loop.pid, "b=2", "--wait", 30)
+        asking = command(ipc.folder, "set", loop.pid, "b=2", "--wait", 100)
         try:
-            wait_until(ipc.fifos, 20, "the question was made")
+            wait_until(ipc.fifos, 60, "the question was made")
             os.kill(loop.pid, signal.SIGCONT)  # within its time: tried again until there is room
-            out, _ = asking.communicate(timeout=30)
+            out, _ = asking.communicate(timeout=60)
         finally:
             asking.kill()
             asking.wait()
@@ -218,21 +212,21 @@ def opened(fifo):
             ends.append(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
         return ends
 
-    wait_until(tried, 20, "a reader of the answer")
+    wait_until(tried, 60, "a reader of the answer")
     return ends[0]
 
 
 def test_garbage_in_the_answer_fifo_is_not_the_answer(loop, ipc):
-    os.kill(loop.pid, signal.SIGSTOP)
-    asking = command(ipc.folder, "set", loop.pid, "a=1", "--wait", 30, "--json")
+    stopped(loop.pid)
+    asking = command(ipc.folder, "set", loop.pid, "a=1", "--wait", 100, "--json")
     try:
-        wait_until(ipc.fifos, 20, "the question was asked")
+        wait_until(lambda: ipc.unread(loop.pid), 60, "the question was asked")
         writing = opened(ipc.folder / "onbox" / ipc.fifos()[0])
         for junk in (b"\n", b"{\n", b"[]\n", b'{"id": "x", "final": true, "ok": true}\n', b"\xff\xfe\n"):
             os.write(writing, junk)
         os.close(writing)
         os.kill(loop.pid, signal.SIGCONT)
-        out, _ = asking.communicate(timeout=30)
+        out, _ = asking.communicate(timeout=60)
     finally:
         asking.kill()
         asking.wait()
@@ -244,7 +238,7 @@ def test_a_loop_that_lets_nobody_in_refuses_and_says_why(program, ipc):
     """No FIFO of its own is there: not that there is no such loop."""
     chained = "import faulthandler, signal\nfaulthandler.register(signal.SIGUSR1, chain=True)\n"
     one = program(chained + SLOW)
-    wait_until(lambda: (one.card() or {}).get("loops") or one.process.poll() is not None, 30, "a card")
+    wait_until(lambda: (one.card() or {}).get("loops") or one.process.poll() is not None, 60, "a card")
     for verb in ("peek", "break"):
         (said,) = ipc.json(verb, one.pid, "--wait", 5)["answers"]
         assert said["exit_code"] == 22 and "SIGUSR1 would end the program" in said["says"], said
@@ -292,5 +286,7 @@ def test_of_a_process_that_is_over_the_newest_loop_tells_and_none_for_one_that_w
 def test_break_tells_the_status_that_the_program_asked_for(program, ipc):
     one = program(SLOW.replace("label=", "break_code=7, label=")).begun()
     (said,) = ipc.json("break", one.pid)["answers"]
-    assert said["says"].endswith("the program ends with 7") and said["reply"]["exit_code"] == 7, said
+    # By the loop itself; where it is slow to say so, by its end record.
+    assert re.search(r"the program ends with 7$|: broken after .* exit code 7\b", said["says"]), said
+    assert said["reply"]["exit_code"] == 7
     assert one.end() == 7

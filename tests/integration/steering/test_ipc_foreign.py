@@ -7,18 +7,21 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from asking import THEIRS, Asker, command
-from loops import Program
+from loops import Program, stopped
 from waiting import wait_until
 
-from onbox.ipc import foreign, process
+from onbox.ipc import foreign
 from onbox.ipc.channel import Channel, Nobody
 from onbox.ipc.known import roll as known_roll
 from onbox.ipc.process import Watched
 from onbox.ipc.target import Chosen
+
+pytestmark = pytest.mark.timeout(180)
 
 SAMPLER = """#!{python}
 import json, sys
@@ -53,11 +56,13 @@ def theirs(tmp_path, ipc):
 
 @pytest.fixture
 def loop(theirs):
-    return theirs().begun()
+    """One with a state, without which it has nothing to save."""
+    one = theirs().begun()
+    wait_until(one.state, 60, "a first state")
+    return one
 
 
 def test_peek_reads_the_state_and_never_signals(loop, ipc):  # R151
-    wait_until(loop.state, 20, "a first state")
     (said,) = ipc.json("peek", loop.pid)["answers"]
     assert said["kind"] == "loopmonitor" and said["reply"]["state"]["pid"] == loop.pid and said["confirmed"]
     assert ipc("peek", "theirs")[1].startswith(f"[loopmonitor] PID {loop.pid}  iter ")
@@ -67,16 +72,14 @@ def test_peek_reads_the_state_and_never_signals(loop, ipc):  # R151
 
 
 def test_a_paused_one_is_said_to_be_paused(loop, ipc):
-    wait_until(loop.state, 20, "a first state")
-    os.kill(loop.pid, signal.SIGSTOP)
-    wait_until(lambda: process.state_letter(loop.pid) == "T", 20, "it stands")
+    stopped(loop.pid)
     (said,) = ipc.json("peek", loop.pid)["answers"]
     assert (said["exit_code"], said["reply"]["paused"]) == (0, True) and "it is paused" in said["says"]
 
 
 def test_before_its_first_state_peek_says_so(theirs, ipc):
     one = theirs().begun()
-    os.kill(one.pid, signal.SIGSTOP)
+    stopped(one.pid)
     (ipc.folder / f"{one.pid}.state.json").unlink(missing_ok=True)
     code, out, _ = ipc("peek", one.pid)
     assert code == 0 and "no state yet" in out
@@ -85,7 +88,7 @@ def test_before_its_first_state_peek_says_so(theirs, ipc):
 def test_set_is_sent_and_said_to_be_unconfirmed(loop, ipc):
     (said,) = ipc.json("set", loop.pid, "lr=0.5")["answers"]
     assert (said["exit_code"], said["confirmed"]) == (0, False)
-    wait_until(lambda: (loop.state() or {}).get("tracked", {}).get("lr") == 0.5, 20, "the value is there")
+    wait_until(lambda: (loop.state() or {}).get("tracked", {}).get("lr") == 0.5, 60, "the value is there")
 
 
 def test_what_it_would_refuse_unseen_is_refused_before(loop, ipc):
@@ -106,8 +109,11 @@ def test_continue_is_seen_by_its_leaving(loop, ipc):
 
 
 def test_break_is_seen_by_its_file_and_its_end(loop, ipc):
+    began = time.monotonic()
     (said,) = ipc.json("break", loop.pid)["answers"]
-    assert said["exit_code"] == 0 and "the program has ended" in said["says"]
+    assert said["exit_code"] == 0
+    # Its end is waited for, as long as that is worth it.
+    assert "the program has ended" in said["says"] or time.monotonic() - began > foreign._ENDS_S
     assert json.loads(Path(said["reply"]["saved"]).read_text())["pid"] == loop.pid
     assert loop.end() == 0 and "behind the loop" not in loop.out()
 
@@ -116,38 +122,39 @@ def test_break_is_seen_by_its_file_and_its_end(loop, ipc):
 def test_what_cannot_be_seen_in_time_is_124(theirs, ipc, verb):
     one = theirs("deaf", "mute", "python").begun()
     (said,) = ipc.json(verb, one.pid, "--wait", "0.3")["answers"]
-    assert said["exit_code"] == 124 and not said["confirmed"] and f"heard {verb}\n" in one.out()
+    assert said["exit_code"] == 124 and not said["confirmed"]
+    one.begun(f"heard {verb}\n")
 
 
 def test_a_stopped_one_has_not_read_it_and_a_second_command_waits_its_turn(loop, ipc):
-    os.kill(loop.pid, signal.SIGSTOP)
+    stopped(loop.pid)
     code, _, err = ipc("set", loop.pid, "a=1", "--wait", 0.3)
     assert code == 124 and "has not read it" in err and "state T" in err.replace("\n         ", " ")
     code, _, err = ipc("set", loop.pid, "b=2", "--wait", 0.3)
     assert code == 124 and "not sent: an earlier command still waits" in err.replace("\n         ", " ")
     os.kill(loop.pid, signal.SIGCONT)
-    wait_until(lambda: "heard set a=1" in loop.out(), 20, "the first was heard")
+    wait_until(lambda: "heard set a=1" in loop.out(), 60, "the first was heard")
     assert ipc("set", loop.pid, "c=3")[0] == 0
-    wait_until(lambda: "heard set c=3" in loop.out(), 20, "the third was heard")
+    wait_until(lambda: "heard set c=3" in loop.out(), 60, "the third was heard")
     assert "b=2" not in loop.out()
 
 
 def test_two_askers_take_turns(loop, ipc):
-    askers = [command(ipc.folder, "set", loop.pid, f"k{at}={at}", "--wait", 30) for at in range(4)]
-    assert [asker.wait(60) for asker in askers] == [0, 0, 0, 0]
+    askers = [command(ipc.folder, "set", loop.pid, f"k{at}={at}", "--wait", 90) for at in range(4)]
+    assert [asker.wait(100) for asker in askers] == [0, 0, 0, 0]
     for asker in askers:
         asker.communicate()
-    wait_until(lambda: loop.out().count("heard set k") == 4, 20, "each was heard")
+    wait_until(lambda: loop.out().count("heard set k") == 4, 60, "each was heard")
 
 
 def test_dying_while_it_is_waited_for_is_23(theirs, ipc):
     one = theirs("deaf", "mute", "python").begun()
-    asking = command(ipc.folder, "continue", one.pid, "--wait", 30, "--json")
+    asking = command(ipc.folder, "continue", one.pid, "--wait", 100, "--json")
     try:
-        wait_until(lambda: "heard continue" in one.out(), 20, "the command was heard")
+        wait_until(lambda: "heard continue" in one.out(), 60, "the command was heard")
         one.process.kill()
         one.end()
-        out, _ = asking.communicate(timeout=30)
+        out, _ = asking.communicate(timeout=60)
     finally:
         asking.kill()
         asking.wait()
@@ -227,7 +234,7 @@ def test_a_loop_in_r_gets_its_line_in_its_file(theirs, ipc):
 
 def test_a_reused_pid_is_no_loop(ipc):
     """Killed, and its number given to another process: the registration is older than the process."""
-    other = subprocess.Popen(["sleep", "60"])
+    other = subprocess.Popen(["sleep", "900"])
     try:
         entry = {"pid": other.pid, "label": "old", "script": "t.py", "language": "python", "ppid": 1}
         entry["start_time"] = "2020-01-01T00:00:00+00:00"
@@ -259,7 +266,7 @@ def test_a_registration_that_proves_nothing_is_no_loop_and_stays(ipc):
 
 
 def test_the_process_of_another_user_is_no_loop(ipc):
-    other = subprocess.Popen(["sleep", "60"], user=65534)
+    other = subprocess.Popen(["sleep", "900"], user=65534)
     try:
         entry = {"pid": other.pid, "label": "x", "script": "", "language": "python", "ppid": 1}
         entry["start_time"] = "2099-01-01T00:00:00+00:00"

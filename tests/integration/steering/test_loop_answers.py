@@ -6,10 +6,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from loops import SLOW
+from loops import SLOW, WITHIN_S
 from waiting import wait_until
 
 from onbox.wire import card
+
+pytestmark = pytest.mark.timeout(180)
 
 
 def test_every_verb_has_its_answer(program, any_python):  # R152
@@ -18,7 +20,7 @@ def test_every_verb_has_its_answer(program, any_python):  # R152
     assert (peek["ok"], peek["stage"], peek["pid"], peek["n"]) == (True, "done", run.pid, 1)
     assert peek["state"]["total"] == 1_000_000
     assert peek["state"]["faults"] == 0, peek
-    wait_until(lambda: run.last("plot 0")["history"].get("loss", [])[2:], 20, "points")
+    wait_until(lambda: run.last("plot 0")["history"].get("loss", [])[2:], WITHIN_S, "points")
     assert run.last("plot 0")["history"]["loss"][:2] == [[1, 1.0], [2, 0.5]]
     assert len(run.last("plot 2")["history"]["loss"]) == 2
     said = run.last("set lr=0.5")
@@ -51,7 +53,7 @@ def test_every_verb_has_its_answer(program, any_python):  # R152
 
 def test_card_registry_and_state_say_who_it_is(program):  # R152
     run = program(SLOW, env={"BABYSIT_TAG": "run-1/10-train"}).begun()
-    wait_until(run.state, 20, "a state")
+    wait_until(run.state, WITHIN_S, "a state")
     read = card.read(run.ipc, run.pid)
     assert read.identity.pid == run.pid
     assert (read.tag, read.why, read.group) == ("run-1/10-train", None, None)
@@ -59,7 +61,7 @@ def test_card_registry_and_state_say_who_it_is(program):  # R152
     assert list(run.registered()) == ["pid", "label", "script", "language", "start_time", "ppid"]
     assert run.registered()["ppid"] == os.getpid()
     assert list(run.state()) == ["pid", "iteration", "total", "elapsed_sec", "eta_sec", "tracked", "updated"]
-    modes = {path.name: path.stat().st_mode & 0o777 for path in (run.ipc, *run.ipc.glob("*"))}
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (run.ipc, *run.ipc.glob("[!.]*"))}
     assert {modes.pop("ipc"), modes.pop("onbox")} == {0o700}
     assert set(modes.values()) == {0o600}
 
@@ -166,14 +168,14 @@ for epoch in ipc_range(3, label="epochs"):
 
 def test_a_loop_inside_of_a_loop_has_its_own_number(program):  # R152
     run = program(NESTED).begun()
-    wait_until(lambda: len(run.card()["loops"]) == 2, 20, "both loops on the card")
+    wait_until(lambda: len(run.card()["loops"]) == 2, WITHIN_S, "both loops on the card")
     assert [loop["label"] for loop in run.card()["loops"]] == ["epochs", "batches"]
     assert run.registered()["label"] == "epochs"
     run.last("set lr=0.25")
     run.last("set own=1", n=2)
     wait_until(
         lambda: run.last("peek", n=2)["state"]["tracked"] == {"lr": 0.25, "own": 1, "outside": None},
-        20,
+        WITHIN_S,
         "a value of the outer loop is seen in the inner one, and not the other way",
     )
     assert run.last("peek")["state"]["iteration"] == 0
@@ -211,7 +213,7 @@ for step in ipc_range(1_000_000):
 """,
         python=edge_python,
     ).begun()
-    wait_until(run.state, 20, "a state")
+    wait_until(run.state, WITHIN_S, "a state")
     said = run.last("peek")["state"]
     assert said["faults"] == 0, said
     tracked = said["tracked"]
@@ -220,7 +222,7 @@ for step in ipc_range(1_000_000):
     assert run.state()["tracked"]["inf"] == -float("inf")
     assert "cannot be shown" in tracked["evil"]
     assert len(tracked["long"]) == 1000 - 1
-    wait_until(lambda: "tensor" in run.last("plot 5")["history"], 20, "a point of a foreign number")
+    wait_until(lambda: "tensor" in run.last("plot 5")["history"], WITHIN_S, "a point of a foreign number")
     assert set(run.last("plot 5")["history"]) == {"nan", "inf", "tensor", "ok"}
     assert run.last("continue")["ok"]
     assert run.end() == 0, run.err()
@@ -265,12 +267,12 @@ for step in ipc_range(1_000_000, save=save):
     assert last["hook"] == f"saved at {last['iteration']}"
     assert run.snapshots("checkpoint")[0]["iteration"] == last["iteration"]
     run.last("set bad=True")
-    wait_until(lambda: not run.last("checkpoint")["ok"], 20, "the hook raises")
+    wait_until(lambda: not run.last("checkpoint")["ok"], WITHIN_S, "the hook raises")
     failed = run.last("checkpoint")
     assert failed["error"]["code"] == "failed"
     assert "in the middle of an iteration" in failed["error"]["what"]
     run.last("set bad=False")
-    wait_until(lambda: run.last("checkpoint")["ok"], 20, "the loop goes on, and so does the hook")
+    wait_until(lambda: run.last("checkpoint")["ok"], WITHIN_S, "the loop goes on, and so does the hook")
     assert run.last("continue")["ok"]
     assert run.end() == 0
 

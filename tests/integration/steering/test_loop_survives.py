@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -14,6 +15,8 @@ from loops import SLOW, WITHIN_S
 from waiting import wait_until
 
 from onbox.wire import card, identity, state
+
+pytestmark = pytest.mark.timeout(180)
 
 
 def settled(run):
@@ -45,7 +48,7 @@ def test_a_full_pipe_on_standard_output_holds_up_nobody(program):  # R152
         os.set_blocking(writing, False)
         wait_until(
             lambda: not select.select([], [writing], [], 0)[1] or not os.write(writing, b"x" * 4096),
-            20,
+            WITHIN_S,
             "full",
         )
         os.set_blocking(writing, True)  # the program shares this descriptor: it would be held up
@@ -84,11 +87,14 @@ def test_plain_commands_have_the_words_of_loopmonitor(program):  # R152
         "[loopmonitor] set lr = 0.5\n",
         "[loopmonitor] 'set' failed: ",
         f"[loopmonitor] PID {run.pid} memory \u2014 RSS: ",
-        f'[loopmonitor] Stack trace for PID {run.pid}:\n  File "{run.home}/script.py", line 8, in <module>\n',
+        f'[loopmonitor] Stack trace for PID {run.pid}:\n  File "{run.home}/script.py", line ',
         f"[loopmonitor] Checkpoint saved to loopmonitor_checkpoint_{run.pid}_",
         "[loopmonitor] 'continue' received \u2014 loop will exit after this iteration.\n",
     ):
         assert out.count(text) == 1, (text, out)
+    assert re.search(
+        r'/script\.py", line [4-8], in <module>\n', out
+    )  # mostly at its sleep, but anywhere in its loop
     assert "nothing of ours" not in out
     assert run.err() == ""
 
@@ -254,7 +260,7 @@ for step in ipc_range(1_000_000):
     time.sleep(0.002)
 assert signal.getsignal(signal.SIGUSR1) is mine
 print("behind the loop", flush=True)
-deadline = time.monotonic() + 20
+deadline = time.monotonic() + 100
 before = len(heard)
 print("waiting", flush=True)
 while len(heard) == before and time.monotonic() < deadline: time.sleep(0.01)
@@ -304,7 +310,7 @@ for step in ipc_range(1_000_000):
         order(INSIDE)
         print("begun", flush=True)
     time.sleep(0.002)
-deadline, size = time.monotonic() + 20, os.stat("dump").st_size
+deadline, size = time.monotonic() + 100, os.stat("dump").st_size
 print("behind", flush=True)
 while time.monotonic() < deadline and os.stat("dump").st_size == size: time.sleep(0.01)
 for step in ipc_range(3): pass
@@ -454,14 +460,19 @@ def test_a_torn_state_is_never_seen(program):  # R152
     """A reader that polls flat out while the loop writes as often as it does, and is asked besides."""
     run = program(SLOW.replace("loss=", "long=list(range(1000)), loss=")).begun()
     wait_until(run.state, WITHIN_S, "a state")
-    deadline, reads, seen = time.monotonic() + 1.5, 0, set()
-    while time.monotonic() < deadline:
+    began, reads, seen = time.monotonic(), 0, set()
+
+    def read():
+        nonlocal reads
         seen.add(json.loads((run.ipc / f"{run.pid}.state.json").read_bytes())["iteration"])
         json.loads((run.ipc / "registry.json").read_bytes())
         reads += 1
-    assert reads > 50
-    assert len(seen) >= 2
-    assert len(seen) <= 10, "a state is written every quarter of a second at most"
+        return reads > 50 and len(seen) >= 6
+
+    while not read():
+        assert time.monotonic() < began + WITHIN_S, (reads, seen)
+    most = 4 * (time.monotonic() - began) + 3
+    assert len(seen) <= most, "a state is written every quarter of a second at most"
 
 
 def test_killed_it_leaves_what_a_reader_can_judge(program):  # R152 S40
@@ -567,21 +578,22 @@ def test_a_full_disk_ends_nothing(program, tmp_path):  # R152
 
 def test_our_questions_interrupt_no_call_of_a_c_library(program):  # R152
     run = program("""
-import ctypes, sys
+import ctypes, os
 from onbox import ipc_range
-libc = ctypes.CDLL(None, use_errno=True)
+libc, room = ctypes.CDLL(None, use_errno=True), ctypes.create_string_buffer(1)
+os.mkfifo("word")
+word = os.open("word", os.O_RDWR)
 for step in ipc_range(3):
     if step.index == 1:
-        print("begun", flush=True)
-        print("slept", libc.usleep(2_000_000), ctypes.get_errno(), flush=True)
+        print("begun", flush=True); print("read", libc.read(word, room, 1), ctypes.get_errno(), flush=True)
 """).begun()
     for words in ("peek", "set x=1", "memory", "stack", "checkpoint"):
         assert run.last(words)["ok"]
-    assert "slept" not in run.out(), "all of it was answered while the main thread was in C"
-    frames = run.last("stack")["threads"][0]["frames"] if "slept" not in run.out() else [{"code": "usleep"}]
-    assert "usleep" in frames[-1]["code"]
+    assert "read" not in run.out(), "all of it was answered while the main thread was in C"
+    assert "libc.read" in run.last("stack")["threads"][0]["frames"][-1]["code"]
+    (run.cwd / "word").write_bytes(b"w")
     assert run.end() == 0, run.err()
-    assert "slept 0 0" in run.out()
+    assert "read 1 0" in run.out()
 
 
 def test_an_asker_that_does_not_read_or_is_none_is_not_waited_for(program, tmp_path):  # R152 S38
@@ -604,6 +616,7 @@ import os, sys, time
 from onbox import ipc_range
 for step in ipc_range(1_000_000, label="train"):
     if step.index == 0: print("begun", flush=True)
+    while step.index == 100 and not os.path.exists("go"): time.sleep(0.01)  # nobody is past what is held meanwhile
     time.sleep(0.002 + 0.001 * int(os.environ["RANK"]))
 print("left", step.index + 1)
 """
@@ -617,7 +630,7 @@ def test_ranks_leave_together_or_not_at_all(program, tmp_path, word):  # R152
     for rank, run in enumerate(runs):
         said = card.read(shared, run.begun().pid)
         assert (said.group, said.rank, said.world) == ("a:1", rank, 2)
-    at = max(run.last("peek")["iteration"] for run in runs) + 50
+    at = 150
     for run in runs:
         assert run.last(f"hold {at} {'c' * 16} continue")["stage"] == "accepted"
     assert "held" in runs[0].last("continue")["error"]["what"]
@@ -625,13 +638,15 @@ def test_ranks_leave_together_or_not_at_all(program, tmp_path, word):  # R152
     if word:
         votes.mkdir(mode=0o700, exist_ok=True)
         (votes / ("c" * 16)).write_text(word)
+    for run in runs:
+        (run.cwd / "go").touch()
     if word == "go":
         assert [run.end() for run in runs] == [0, 0]
         assert [run.out() for run in runs] == [f"begun\nleft {at}\n"] * 2
         assert [run.ends()[1]["ended"] for run in runs] == ["continued"] * 2
         return
     for run in runs:
-        wait_until(lambda run=run: run.last("peek")["iteration"] > at, 30, "it goes on behind the vote")
+        wait_until(lambda run=run: run.last("peek")["iteration"] > at, 60, "it goes on behind the vote")
     assert (votes / ("c" * 16)).read_text() == "void"
     late = runs[0].last(f"hold 3 {'d' * 16} break")
     assert late["error"]["what"] == "iteration 3 has passed"

@@ -55,7 +55,7 @@ def test_a_check_that_hangs_or_crashes_is_a_line_and_the_others_go_on():  # P5
         Check("a", "two", lambda _: (ok("1"), warn("2"))),
     )
     try:
-        found = examine(checks, None, limit_s=0.5)
+        found = examine(checks, None, limit_s=2)
     finally:
         for_ever.set()
     seen = {(line.name, line.found.level) for line in found.lines}
@@ -65,7 +65,7 @@ def test_a_check_that_hangs_or_crashes_is_a_line_and_the_others_go_on():  # P5
         ("two", Level.WARN),
     }
     said = {line.name: line.found for line in found.lines}
-    assert "0.5 s" in said["hangs"].says and "KeyError" in said["crashes"].says
+    assert " 2 s" in said["hangs"].says and "KeyError" in said["crashes"].says
     assert said["ours"].fix == ("ls",) and said["ours"].more == ("look",)
     assert found.not_asked == ("none",)
 

@@ -172,7 +172,7 @@ def test_a_reader_and_a_killed_writer_never_leave_half_a_page(tmp_path, page, la
     seen = set()
     with subprocess.Popen(_writer(pages, body), cwd=ROOT) as writer:
         target = pages / store.INDEX
-        wait_until(target.exists, 20, "the writer wrote its first page")
+        wait_until(target.exists, 45, "the writer wrote its first page")
 
         def both_were_seen():
             content = target.read_text()
@@ -181,7 +181,7 @@ def test_a_reader_and_a_killed_writer_never_leave_half_a_page(tmp_path, page, la
             return len(seen) == 2
 
         try:
-            wait_until(both_were_seen, 20, "both pages were seen")
+            wait_until(both_were_seen, 45, "both pages were seen")
         finally:
             writer.send_signal(signal.SIGKILL)
     assert target.read_text() in texts

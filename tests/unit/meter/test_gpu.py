@@ -161,19 +161,32 @@ def test_in_a_container_whose_driver_knows_our_pids_they_are_believed():
 
 
 def test_the_newest_figures_come_from_a_thread_and_the_library_is_closed():
-    library = Library([(0, os.getpid(), GIB)])
+    again = threading.Event()
+
+    class Slow(Library):
+        def nvmlDeviceGetMemoryInfo(self, device, memory):
+            assert not seen_once or again.wait(45)
+            return super().nvmlDeviceGetMemoryInfo(device, memory)
+
+    library, seen_once, first = Slow([(0, os.getpid(), GIB)]), [], []
     asked = Gpu(lambda pid: None, library, contained=True)
     assert asked.method == "nvml"
-    first = asked.look(0, {os.getpid()})
-    assert first is not None and first["process_data"][0]["memory_usage"] == GIB
+    wait_until(lambda: first.append(asked.look(0, {os.getpid()})) or first[-1], 20, "the first look")
+    assert first[-1]["process_data"][0]["memory_usage"] == GIB
     assert asked.busy() == 51
-    assert asked.look(0, {os.getpid()}) is None, "nothing is new"
+    seen_once.append(asked.look(0, {os.getpid()}))  # the next is held from here on
+    wait_until(lambda: asked.look(0, {os.getpid()}) is None, 20, "that nothing is new")
     library.used[0] = 9 * GIB
+    again.set()
     newer = []
-    wait_until(lambda: newer.append(asked.look(1, {os.getpid()})) or newer[-1], 20, "a newer look")
-    assert newer[-1]["system_metrics"][0]["memory_used"] == 9 * GIB
+
+    def changed():
+        newer.append(asked.look(1, {os.getpid()}))
+        return newer[-1] and newer[-1]["system_metrics"][0]["memory_used"] == 9 * GIB
+
+    wait_until(changed, 45, "a newer look")
     asked.close()
-    wait_until(lambda: library.open == 0, 10, "the library is closed")
+    wait_until(lambda: library.open == 0, 45, "the library is closed")
 
 
 CSV = """0, NVIDIA A100-SXM4-80GB, 97, 40, 81920, 40960, 40960, 61, 350.52

@@ -18,7 +18,7 @@ def test_what_lies_in_the_pipe_is_not_missing():
         os.write(writing, b"x")
         assert len(ring.kept(Text())) == n
     os.close(writing)
-    wait_until(lambda: source.closed, 20, "its thread to see the end")
+    wait_until(lambda: source.closed, 45, "its thread to see the end")
     assert len(ring.kept(Text())) == 299
 
 
@@ -31,7 +31,7 @@ def test_only_the_end_of_much_is_kept():
     assert ring.kept(Text()) == b"0199801999"
     assert ring.kept(Text(encoding="ascii")) == "0199801999"
     os.close(writing)
-    wait_until(lambda: source.closed, 20, "its thread to see the end")
+    wait_until(lambda: source.closed, 45, "its thread to see the end")
 
 
 def test_whoever_prints_for_ever_is_read_and_not_waited_for():
@@ -49,7 +49,7 @@ def test_whoever_prints_for_ever_is_read_and_not_waited_for():
     assert len(ring.kept(Text())) <= 1000
     over.set()
     thread.join(20)
-    wait_until(lambda: source.closed, 20, "its thread to see the end")
+    wait_until(lambda: source.closed, 45, "its thread to see the end")
 
 
 def test_a_reader_that_leaves_is_no_error():
@@ -57,4 +57,4 @@ def test_a_reader_that_leaves_is_no_error():
     os.close(reading)
     stream = os.fdopen(writing, "wb", 0)
     feed(stream, bytes(1 << 20))
-    wait_until(lambda: stream.closed, 20, "the feeding thread to give up")
+    wait_until(lambda: stream.closed, 45, "the feeding thread to give up")

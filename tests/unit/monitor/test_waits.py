@@ -20,7 +20,7 @@ def test_a_child_has_ended_when_it_waits_to_be_collected_and_when_somebody_has(s
     ended = child_ended(sleeper.pid)
     assert not ended()
     sleeper.kill()
-    wait_until(ended, 20, "its end")
+    wait_until(ended, 45, "its end")
     assert stat_words(sleeper.pid)[0] == "Z"
     sleeper.wait()
     assert ended()
@@ -31,7 +31,7 @@ def test_a_stranger_has_ended_as_a_zombie_when_gone_and_when_its_number_is_anoth
     ended = stranger_ended(sleeper.pid, start)
     assert not ended() and stranger_ended(sleeper.pid, start - 1)()
     sleeper.kill()
-    wait_until(ended, 20, "its end")
+    wait_until(ended, 45, "its end")
     assert stat_words(sleeper.pid)[0] == "Z"
     sleeper.wait()
     assert stat_words(sleeper.pid) == [] and ended()
@@ -50,7 +50,7 @@ def test_looking_again_and_again_ends_with_the_process_or_at_its_moment(sleeper)
 def test_a_moment_may_be_further_than_the_kernel_counts(sleeper, waiting):
     wait = waiting(sleeper.pid)
     sleeper.send_signal(signal.SIGKILL)
-    wait_until(lambda: wait.until(time.monotonic() + 1e12), 20, "its end")
+    wait_until(lambda: wait.until(time.monotonic() + 1e12), 45, "its end")
     wait.close()
     assert os.waitpid(sleeper.pid, 0)[1] == signal.SIGKILL
     sleeper.returncode = -9
