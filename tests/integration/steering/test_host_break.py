@@ -49,7 +49,7 @@ def test_what_its_owner_broke_off_is_stopped_and_the_command_stands_in_its_story
     wait_until(lambda: verdict(desk, "train")["health"] == "stopped", 60, "the end of the run")
     found = verdict(desk, "train")
     assert (found["row"], found["health"], found["severity"]) == ("R-BREAK-1", "stopped", "note"), found
-    assert found["next"][0] == "babysit resume train --yes"
+    assert found["next"][0] == "babysit resume gpu1 train --yes"
     told = found["broken_off"]
     assert told["iteration"] > 0 and "/loopmonitor_break_" in told["untrusted_saved"]
     looked = desk.run("patrol", "--once", "--now")
@@ -88,7 +88,7 @@ def test_a_break_under_a_launcher_that_ends_with_1_is_a_stop_with_its_snapshot(g
     wait_until(lambda: verdict(desk, "launched")["health"] == "stopped", 60, "the end of the run")
     found = verdict(desk, "launched")
     assert (found["row"], found["severity"]) == ("R-BREAK-1", "note"), found
-    assert found["next"][0] == "babysit resume launched --yes"
+    assert found["next"][0] == "babysit resume gpu1 launched --yes"
     said = " ".join(desk.run("patrol", "--once", "--now").stdout.split())
     assert "of stage launched, whose launcher made 1 of 88" in said, said
     assert "/loopmonitor_break_" in found["broken_off"]["untrusted_saved"]
