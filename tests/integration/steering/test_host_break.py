@@ -107,6 +107,9 @@ def test_loops_in_a_folder_of_their_boxs_own_are_asked_watched_and_judged_there(
     assert desk.run("ipc", "gpu1", "peek").returncode == 0
     listed = gpu.run(".local/share/babysit/ipc list")
     assert listed.returncode == 0 and "training" in listed.stdout, listed
+    desk.spec('[box.gpu1]\nhost = "gpu1"\nloops = "~/elsewhere"\n')
+    again = desk.run("arm", "gpu1", "moved")
+    assert "as this run was armed, not in ~/elsewhere; --again" in " ".join(again.stdout.split()), again.said
     # From the ledger alone: nobody's file says where the loops are any more.
     desk.spec("")
     assert verdict(desk, "moved")["loops"]
