@@ -25,19 +25,19 @@ def arm(box: str, run: str) -> str:
     return f"babysit arm {quote.sh(box)} {quote.sh(run)}"
 
 
-def look(run: str) -> str:
+def look(box: str, run: str) -> str:
     """Says what is true of an adopted run; starts nothing."""
-    return f"babysit resume {quote.sh(run)}"
+    return f"babysit resume {quote.sh(box)} {quote.sh(run)}"
 
 
-def carry_on(run: str) -> str:
+def carry_on(box: str, run: str) -> str:
     """Continues the run, if nothing of it lives and the budget has a start left."""
-    return f"babysit resume {quote.sh(run)} --yes"
+    return f"babysit resume {quote.sh(box)} {quote.sh(run)} --yes"
 
 
-def stop(run: str) -> str:
+def stop(box: str, run: str) -> str:
     """Ends what is proven the run's, and stamps it stopped."""
-    return f"babysit stop {quote.sh(run)}"
+    return f"babysit stop {quote.sh(box)} {quote.sh(run)}"
 
 
 def watch(box: str, run: str) -> str:

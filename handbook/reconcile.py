@@ -159,7 +159,7 @@ def _urgency(standing: Standing) -> tuple[int, int, str]:
 
 def _next(standing: Standing) -> Next:
     run, verdict = standing.run, standing.verdict
-    look = commands.look(run.name)
+    look = commands.look(run.box.name, run.name)
     if verdict is None:
         return Next(look, f"{run.name} was not asked about")
     step = next(step for healths, step in STEPS if verdict.health in healths)
@@ -169,7 +169,8 @@ def _next(standing: Standing) -> Next:
     advised = verdict.next[0] if verdict.next else None
     choices = {
         "stop": Next(
-            commands.stop(run.name), f"end what {run.name} left behind; until then nothing can start"
+            commands.stop(run.box.name, run.name),
+            f"end what {run.name} left behind; until then nothing can start",
         ),
         "read": Next(advised or logs, f"{run.name} is {_word(verdict)}: {verdict.summary}"),
         "away": Next(
@@ -179,7 +180,10 @@ def _next(standing: Standing) -> Next:
         "ask": Next(advised or look, f"{run.name} is {_word(verdict)}: {verdict.summary}"),
         "wait": Next(watch, f"wait for {run.name}; it finishes by itself, with or without this"),
         "show": Next(advised or logs, f"{run.name} has finished{_results(run)}"),
-        "none": Next(commands.look(run.superseded_by or run.name), f"{run.name}: a newer run took its place"),
+        "none": Next(
+            commands.look(run.box.name, run.superseded_by or run.name),
+            f"{run.name}: a newer run took its place",
+        ),
     }
     return choices[step]
 
@@ -192,11 +196,11 @@ def _carry_on(standing: Standing) -> Next:
             f"{run.name} has used all {figures.plural(budget, 'start')}: read why; --grant 1 allows one more"
         )
         return Next(commands.logs(run.box.name, run.name), says)
-    resume = commands.carry_on(run.name)
+    resume = commands.carry_on(run.box.name, run.name)
     if verdict and verdict.next and resume not in verdict.next:
         # The table knows better: something has to be ended first, or the run was armed just now. To who looks
         # already another look is no advice: an arming that was cut goes on by arming again.
-        again = verdict.next[0] == commands.look(run.name)
+        again = verdict.next[0] == commands.look(run.box.name, run.name)
         command = commands.arm(run.box.name, run.name) if again else verdict.next[0]
         return Next(command, f"{run.name} is {_word(verdict)}: {verdict.summary}")
     point = "last stamped stage and checkpoint" if run.spec.artifacts else "last stamped stage"

@@ -82,7 +82,7 @@ def resume_proof(run: Run, probe: Probe) -> Resume | NotNow:
 def _leave(run: Run, seen_at: float, expect: str | None, *, lives: bool) -> Resume | NotNow:
     look = ("babysit patrol --once",)
     if lives:
-        return NotNow("something of the run lives", (f"babysit stop {run.name}", *look))
+        return NotNow("something of the run lives", (f"babysit stop {run.box.name} {run.name}", *look))
     if expect is None:
         return NotNow("its records contradict each other: the end record is of a later attempt", look)
     if expect.endswith(":done"):

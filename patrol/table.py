@@ -174,7 +174,7 @@ TABLE: tuple[Row, ...] = (
             "another box answers here: its id is not the one this run was armed on",
             "it may have been recycled",
         ),
-        ("babysit resume {c.run}",),
+        ("babysit resume {c.box} {c.run}",),
     ),
     Row(
         "R-LOST-2",
@@ -184,7 +184,7 @@ TABLE: tuple[Row, ...] = (
         10,
         "The run's folder was on the box and is no longer there.",
         ("the run's folder is gone from the box, and its records with it", "its home may have been wiped"),
-        ("babysit resume {c.run}",),
+        ("babysit resume {c.box} {c.run}",),
     ),
     Row(
         "R-QUEUE-1",
@@ -194,7 +194,7 @@ TABLE: tuple[Row, ...] = (
         0,
         "The run was armed in the last ten minutes and has not started yet.",
         ("armed {c.armed}, not started yet",),
-        ("babysit resume {c.run}",),
+        ("babysit resume {c.box} {c.run}",),
     ),
     Row(
         "R-QUEUE-2",
@@ -204,7 +204,7 @@ TABLE: tuple[Row, ...] = (
         10,
         "The run was armed more than ten minutes ago and never started.",
         ("armed {c.armed}, and never started",),
-        ("babysit resume {c.run} --yes",),
+        ("babysit resume {c.box} {c.run} --yes",),
     ),
     Row(
         "R-RECORD-1",
@@ -234,7 +234,7 @@ TABLE: tuple[Row, ...] = (
         0,
         "The end record says failed, but a loop broken off on request left with that status or just before.",
         ("{c.broken}", "{c.snapshot}", "{c.ended}", "the box is up and its meter runs"),
-        ("babysit resume {c.run} --yes", "babysit logs {c.box} {c.run}"),
+        ("babysit resume {c.box} {c.run} --yes", "babysit logs {c.box} {c.run}"),
     ),
     Row(
         "R-OOM-1",
@@ -244,7 +244,11 @@ TABLE: tuple[Row, ...] = (
         20,
         "The end record says failed, and who watched the stage saw the kernel kill for memory as it ended.",
         ("{c.oom_killed}", "{c.after}", "{c.ended}", "{c.alive_too}"),
-        ("babysit usage {c.box} {c.run}", "babysit logs {c.box} {c.run}", "babysit resume {c.run} --yes"),
+        (
+            "babysit usage {c.box} {c.run}",
+            "babysit logs {c.box} {c.run}",
+            "babysit resume {c.box} {c.run} --yes",
+        ),
     ),
     Row(
         "R-FAIL-2",
@@ -261,7 +265,7 @@ TABLE: tuple[Row, ...] = (
             "{c.ended}",
             "{c.alive_too}",
         ),
-        ("babysit logs {c.box} {c.run}", "babysit resume {c.run} --yes"),
+        ("babysit logs {c.box} {c.run}", "babysit resume {c.box} {c.run} --yes"),
     ),
     Row(
         "R-FAIL-3",
@@ -271,7 +275,7 @@ TABLE: tuple[Row, ...] = (
         20,
         "The end record says failed: the stage returned 0, but left processes behind.",
         ("stage {c.stage} returned, but left {c.left} behind", "{c.ended}", "{c.alive_too}"),
-        ("babysit stop {c.run}", "babysit logs {c.box} {c.run}"),
+        ("babysit stop {c.box} {c.run}", "babysit logs {c.box} {c.run}"),
     ),
     Row(
         "R-FAIL-4",
@@ -281,7 +285,7 @@ TABLE: tuple[Row, ...] = (
         20,
         "The end record says failed: the box could not carry on (records, disk, working folder).",
         ("stage {c.stage}: {c.why}", "{c.full}", "{c.ended}", "{c.alive_too}"),
-        ("babysit logs {c.box} {c.run}", "babysit resume {c.run} --yes"),
+        ("babysit logs {c.box} {c.run}", "babysit resume {c.box} {c.run} --yes"),
     ),
     Row(
         "R-FAIL-1",
@@ -291,7 +295,7 @@ TABLE: tuple[Row, ...] = (
         20,
         "The end record says failed, with the stage's exit status.",
         ("stage {c.stage} ended {c.exit}", "{c.oom}", "{c.peak}", "{c.after}", "{c.ended}", "{c.alive_too}"),
-        ("babysit logs {c.box} {c.run}", "babysit resume {c.run} --yes"),
+        ("babysit logs {c.box} {c.run}", "babysit resume {c.box} {c.run} --yes"),
     ),
     Row(
         "R-SCAN-1",
@@ -321,7 +325,7 @@ TABLE: tuple[Row, ...] = (
         10,
         "The end record says done, but something of the run still lives.",
         ("it finished, but {c.alive} still lives", "{c.ended}"),
-        ("babysit stop {c.run}",),
+        ("babysit stop {c.box} {c.run}",),
     ),
     Row(
         "R-FINISH-1",
@@ -341,7 +345,7 @@ TABLE: tuple[Row, ...] = (
         10,
         "Stop was asked for this attempt and did not finish: its chain is gone, something of it lives.",
         ("{c.stop_asked} and did not finish: its chain is gone, but {c.alive} lives on", "{c.attempt}"),
-        ("babysit stop {c.run}",),
+        ("babysit stop {c.box} {c.run}",),
     ),
     Row(
         "R-ORPHAN-1",
@@ -351,7 +355,7 @@ TABLE: tuple[Row, ...] = (
         10,
         "The chain is gone, but something of the run still lives.",
         ("its chain is gone, but {c.alive} lives on", "{c.attempt}"),
-        ("babysit stop {c.run}",),
+        ("babysit stop {c.box} {c.run}",),
     ),
     Row(
         "R-STOP-1",
@@ -361,7 +365,7 @@ TABLE: tuple[Row, ...] = (
         0,
         "The end record says stopped, and nothing of the run lives.",
         ("stopped as asked", "{c.after}", "{c.ended}"),
-        ("babysit resume {c.run} --yes",),
+        ("babysit resume {c.box} {c.run} --yes",),
     ),
     Row(
         "R-BLIND-1",
@@ -381,7 +385,7 @@ TABLE: tuple[Row, ...] = (
         10,
         "The chain lives and prints heartbeats, but nothing else is new for the stall time.",
         ("only heartbeats for {c.silent}{c.usual}", "{c.step}", "{c.breath}", "{c.gpu}"),
-        ("babysit logs {c.box} {c.run}", "babysit stop {c.run}"),
+        ("babysit logs {c.box} {c.run}", "babysit stop {c.box} {c.run}"),
     ),
     Row(
         "R-STALL-1",
@@ -391,7 +395,7 @@ TABLE: tuple[Row, ...] = (
         10,
         "The chain lives, but log, artifacts, markers and steps show nothing new for the stall time.",
         ("no new {c.silent_what} for {c.silent}{c.usual}", "{c.held}", "{c.step}", "{c.gpu}", "{c.still}"),
-        ("{c.let_go}", "babysit logs {c.box} {c.run}", "babysit stop {c.run}"),
+        ("{c.let_go}", "babysit logs {c.box} {c.run}", "babysit stop {c.box} {c.run}"),
     ),
     Row(
         "R-DISK-1",
@@ -455,7 +459,7 @@ TABLE: tuple[Row, ...] = (
             "{c.after}",
             "{c.attempt} has no end record",
         ),
-        ("babysit stop {c.run}",),
+        ("babysit stop {c.box} {c.run}",),
     ),
     Row(
         "R-INTERRUPT-1",
@@ -465,7 +469,7 @@ TABLE: tuple[Row, ...] = (
         10,
         "The box was started anew after this attempt; there is no end record, and nothing lives.",
         ("{c.rebooted}", "{c.after}", "{c.attempt} has no end record"),
-        ("babysit resume {c.run} --yes",),
+        ("babysit resume {c.box} {c.run} --yes",),
     ),
     Row(
         "R-VANISH-1",
@@ -475,7 +479,7 @@ TABLE: tuple[Row, ...] = (
         10,
         "The chain is gone without an end record, the box was not started anew, and nothing lives.",
         ("its chain is gone without an end record", "{c.oom}", "{c.after}", "{c.attempt}"),
-        ("babysit logs {c.box} {c.run}", "babysit resume {c.run} --yes"),
+        ("babysit logs {c.box} {c.run}", "babysit resume {c.box} {c.run} --yes"),
     ),
     Row(
         "R-UNKNOWN-9",

@@ -40,7 +40,8 @@ class Armed(Struct, frozen=True):
     """What arming led to. `launched` None: nothing was started, because it was so already.
 
     `news` is what became of the code since a run that was there already began; None for a new one.
-    `unwatched` are stages that shall be watched now, but are not in that run.
+    `unwatched` are stages that shall be watched now, but are not in that run; `unlisted` is the folder in
+    which its loops shall be listed now, but are not ("" for the usual one), None where they are.
     """
 
     run: Run
@@ -49,6 +50,7 @@ class Armed(Struct, frozen=True):
     launched: Launched | None
     news: CodeNews | None = None
     unwatched: tuple[str, ...] = ()
+    unlisted: str | None = None
 
     @property
     def watched(self) -> tuple[str, ...]:
@@ -106,7 +108,9 @@ def arm(
         raise not_started
     pairs = zip(spec.stages, run.spec.stages, strict=True)
     unwatched = tuple(wanted.name for wanted, armed in pairs if wanted.monitor and not armed.monitor)
-    return Armed(run, verdict, report, launched if launched.word == "started" else None, news, unwatched)
+    unlisted = None if box.loops == run.box.loops else box.loops or ""
+    fresh = launched if launched.word == "started" else None
+    return Armed(run, verdict, report, fresh, news, unwatched, unlisted)
 
 
 def _ipc_linked(

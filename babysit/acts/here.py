@@ -14,6 +14,7 @@ from fleet.ledger.private import private_folder
 from fleet.model.run import Run
 from fleet.model.spec import BoxSpec, RunSpec, Spec
 from fleet.spec import decode, find
+from fleet.text.say import plural
 
 
 class Here(Struct, frozen=True):
@@ -103,9 +104,20 @@ def job_named(place: Here, name: str, box: str, command: tuple[str, ...]) -> Run
 
 
 def run_named(ledger: Ledger, name: str, box: str | None = None) -> Run:
-    """The armed run of that name or id. Raises NotFound, naming what is armed."""
+    """The armed run of that name or id, on that box where one is said.
+
+    Raises NotFound, naming what is armed, and UsageError where runs of that name are on many boxes.
+    """
     run = ledger.runs.find(name, box)
     if run is not None:
+        boxes = {run.box.name} | {each.box.name for each in ledger.runs.all() if each.name == name}
+        if box is None and run.run_id != name and len(boxes) > 1:
+            raise UsageError(
+                f"{name} is armed on {plural(len(boxes), 'box')}: {', '.join(sorted(boxes))}",
+                where=name,
+                hint=f"say which: BOX {name}",
+                next=("babysit status",),
+            )
         return run
     armed = sorted({run.name for run in ledger.runs.all()})
     close = decode.meant(name, dict.fromkeys(armed))

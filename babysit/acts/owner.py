@@ -101,7 +101,7 @@ def nothing_lives(at: At, owner: str | None) -> None:
                     f"{run.run_id} lives on {box}{f' (pid {pids})' if pids else ''}: "
                     f"two runs of one name would work side by side",
                     where=name,
-                    next=(f"babysit stop {name}", f"babysit arm {box} {name} --again{at.typed}"),
+                    next=(f"babysit stop {box} {name}", f"babysit arm {box} {name} --again{at.typed}"),
                 )
             case _:
                 says = "" if isinstance(seen, Reachable) else seen.says
@@ -124,7 +124,7 @@ def _another(at: At, found: FoundRun) -> BabysitError:
             f"{name} was armed on {box} with another command or folder (run {found.run_id})",
             where=name,
             hint=f"a new command makes a new run (--again), which supersedes {found.run_id}. Different:",
-            next=(f"babysit handbook {name}", again),
+            next=(f"babysit handbook {box} {name}", again),
         )
     else:
         if at.keep:

@@ -31,12 +31,12 @@ _REFUSALS: dict[str, tuple[type[BabysitError], str, tuple[str, ...]]] = {
     "alive": (
         StillAlive,
         "something of {run} lives (pid {text}); nothing was started",
-        ("babysit stop {run}",),
+        ("babysit stop {box} {run}",),
     ),
     "budget": (
         NeedsApproval,
         "no start of {run} is left ({text}); nothing was started",
-        ("babysit logs {box} {run}", "babysit resume {run} --yes --grant 1"),
+        ("babysit logs {box} {run}", "babysit resume {box} {run} --yes --grant 1"),
     ),
     "busy": (Busy, "another start of {run} is at it ({text})", ("babysit patrol --once",)),
     "unknown": (
@@ -47,7 +47,7 @@ _REFUSALS: dict[str, tuple[type[BabysitError], str, tuple[str, ...]]] = {
     "unwritable": (
         BoxRefused,
         "the box cannot write its records ({text}); nothing was started",
-        ("{ssh} df -h", "babysit resume {run}"),
+        ("{ssh} df -h", "babysit resume {box} {run}"),
     ),
     "usage": (BabysitError, "the chain was called wrongly ({text})", ()),
 }

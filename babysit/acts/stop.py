@@ -73,13 +73,13 @@ def stop(place: Here, run: Run, *, grace_s: int = DEFAULT_GRACE_S, require_check
         raise CheckpointFailed(
             f"{run.name} was not stopped: its checkpoint failed ({stopped.text})",
             where=run.name,
-            next=(f"babysit logs {run.box.name} {run.name}", f"babysit stop {run.name}"),
+            next=(f"babysit logs {run.box.name} {run.name}", f"babysit stop {run.box.name} {run.name}"),
         )
     if stopped.word == "alive":
         raise StillAlive(
             f"not all of {run.name} could be ended: {stopped.text}",
             where=run.name,
-            next=(f"babysit stop {run.name}",),
+            next=(f"babysit stop {run.box.name} {run.name}",),
         )
     if stopped.word == "unknown":
         raise ProbeUnreadable(
@@ -105,7 +105,9 @@ def _attempt(seen: object, run: Run) -> int | None:
     if not isinstance(seen, Reachable):
         says = getattr(seen, "says", "the box did not answer")
         raise ProbeUnreadable(
-            f"nothing was stopped: {says}", where=run.box.name, next=(f"babysit stop {run.name}",)
+            f"nothing was stopped: {says}",
+            where=run.box.name,
+            next=(f"babysit stop {run.box.name} {run.name}",),
         )
     facts = seen.runs[run.run_id]
     if not isinstance(facts.attempt, Known):

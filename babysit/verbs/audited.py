@@ -97,6 +97,8 @@ def _cut(verb: str, given: dict[str, Any]) -> None:
     if verb in _AFTER and all(given.get(key) is not None for key in _named(_AFTER[verb])):
         speak.trouble(f"babysit: {verb} was interrupted; what it began by then may have happened")
         words = {key: sh(str(given[key])) for key in _named(_AFTER[verb])}
+        if "box" not in words and given.get("box"):  # said as `[BOX] RUN`
+            words["run"] = f"{sh(given['box'])} {words['run']}"
         speak.note(f"next: {render_untrusted(_AFTER[verb].format(**words))}")
 
 

@@ -77,6 +77,12 @@ def _runs(ctx: click.Context, spec: str | None) -> Iterable[str]:
 
     place = here_anyway(spec)
     box = ctx.params.get("box")
+    if ctx.command.params[0].name == "run":  # [BOX] RUN: the first word may be either
+        if box is not None:
+            return
+        box = ctx.params.get("run")
+        if box is None:
+            yield from _boxes(ctx, spec)
     if ctx.info_name == "arm":
         yield from (run.name for run in place.spec.runs.values() if box in (None, run.box) or run.box is None)
     with place.ledger(write=False) as ledger:

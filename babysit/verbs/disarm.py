@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from babysit.verbs import speak
+from babysit.verbs.named import run_argument
 from babysit.verbs.patrol import JSON_OPTION, SPEC_OPTION
 from fleet import clock
 from fleet.errors import NeedsApproval, UsageError
@@ -15,12 +16,14 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("run", required=False)
+@run_argument(required=False)
 @click.option("--finished", is_flag=True, help="All runs that are finished, stopped or superseded.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @JSON_OPTION
 @SPEC_OPTION
-def disarm(*, run: str | None, finished: bool, yes: bool, as_json: bool, spec: str | None) -> int:
+def disarm(
+    *, run: str | None, box: str | None, finished: bool, yes: bool, as_json: bool, spec: str | None
+) -> int:
     """Stop watching a run, and keep it: nothing on its box is touched.
 
     A job that runs goes on and ends by itself; nobody is told. Its records stay, and every command still
@@ -37,12 +40,12 @@ def disarm(*, run: str | None, finished: bool, yes: bool, as_json: bool, spec: s
         runs = act.over(place)
     else:
         with place.ledger() as ledger:
-            known = run_named(ledger, run)
+            known = run_named(ledger, run, box)
         runs = (known,)
         question = f"Stop watching {known.run_id} on {known.box.name}?"
         if not yes and act.may_live(place, known) and not speak.said_yes(question):
             says = f"{known.run_id} on {known.box.name} may still run; to leave it unwatched needs a yes"
-            raise NeedsApproval(says, where=run, next=(f"babysit disarm {run} --yes",))
+            raise NeedsApproval(says, where=run, next=(f"babysit disarm {known.box.name} {run} --yes",))
     done = act.disarm(place, runs)
     if as_json:
         speak.document(_document(done))

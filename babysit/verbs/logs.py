@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from babysit.verbs import speak
+from babysit.verbs.named import run_argument
 from babysit.verbs.patrol import SPEC_OPTION
 
 if TYPE_CHECKING:
@@ -136,9 +137,9 @@ def results(*, box: str, run: str, raw: bool, spec: str | None) -> int:
 
 
 @click.command()
-@click.argument("run", required=False)
+@run_argument(required=False)
 @SPEC_OPTION
-def handbook(*, run: str | None, spec: str | None) -> int:
+def handbook(*, run: str | None, box: str | None, spec: str | None) -> int:
     """Print the page from which anyone can take over a run; without RUN the index of all.
 
     The same page lies on the box, in the run's folder.
@@ -152,7 +153,7 @@ def handbook(*, run: str | None, spec: str | None) -> int:
     page = folder / store.INDEX
     if run is not None:
         with place.ledger(write=False) as ledger:
-            page = store.path(folder, run_named(ledger, run).run_id)
+            page = store.path(folder, run_named(ledger, run, box).run_id)
     if not page.is_file():
         raise NotFound("no handbook was written yet", where=run or "", next=("babysit patrol --once",))
     speak.line(page.read_text(encoding="utf-8", errors="replace").rstrip("\n"))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from babysit.verbs import speak
+from babysit.verbs.named import run_argument
 from fleet import clock
 from fleet.errors import NeedsApproval, UsageError
 from fleet.text.untrusted import render_untrusted
@@ -125,10 +126,10 @@ def _again_and_again(interval: str, *, as_json: bool, spec: str | None) -> int:
 
 
 @click.command()
-@click.argument("run", required=False)
+@run_argument(required=False)
 @click.option("--all", "every", is_flag=True, help="Superseded and disarmed runs too, marked as such.")
 @JSON_OPTION
-def status(*, run: str | None, every: bool, as_json: bool) -> int:
+def status(*, run: str | None, box: str | None, every: bool, as_json: bool) -> int:
     """Show what the last tick knew, without asking any box.
 
     Reads the ledger only, so it works with no network; AGE says how old each line is. With RUN also what
@@ -144,7 +145,7 @@ def status(*, run: str | None, every: bool, as_json: bool) -> int:
 
     now = clock.now()
     with Ledger.open(state_folder(), write=False) as ledger:
-        runs = ledger.runs.all(current=not every) if run is None else (_named(ledger, run),)
+        runs = ledger.runs.all(current=not every) if run is None else (_named(ledger, run, box),)
         events = _events(ledger, runs[0] if run else None)
         verdicts = ledger.ticks.verdicts()
         recent = rings(ledger.ticks.histories())
@@ -190,10 +191,10 @@ def _undelivered(row: "OutboxRow") -> str:
     return f"{notice} not delivered to {row.target} ({tries}): {row.error}"
 
 
-def _named(ledger: "Ledger", run: str) -> "Run":
+def _named(ledger: "Ledger", run: str, box: str | None) -> "Run":
     from babysit.acts.here import run_named
 
-    return run_named(ledger, run)
+    return run_named(ledger, run, box)
 
 
 def _events(ledger: "Ledger", run: "Run | None") -> "tuple[Event, ...]":

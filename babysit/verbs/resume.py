@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from babysit.verbs import speak
+from babysit.verbs.named import run_argument
 from babysit.verbs.patrol import JSON_OPTION, SPEC_OPTION
 from fleet import clock
 from fleet.errors import UsageError
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("run", required=False)
+@run_argument(required=False)
 @click.option("--yes", is_flag=True, help="Start the next attempt, if nothing of the run lives.")
 @click.option(
     "--grant", type=click.IntRange(1, 100), metavar="N", help="Allow N more starts than the budget."
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 def resume(
     *,
     run: str | None,
+    box: str | None,
     yes: bool,
     grant: int | None,
     at: str | None,
@@ -50,14 +52,16 @@ def resume(
 
     place = here_anyway(spec)
     if at is not None:
+        if box is not None:
+            raise UsageError("--at says which box: leave BOX out", next=(f"babysit resume {run} --at {at}",))
         _adopt(place, run, at, fingerprint=fingerprint, identity=identity, state_dir=state_dir)
     elif identity or fingerprint or state_dir:
         raise UsageError("--identity, --fingerprint and --state-dir go with --at")
     if yes:
-        return _carry_on(place, run, grant or 0, as_json=as_json)
+        return _carry_on(place, run, box, grant or 0, as_json=as_json)
     if grant is not None:
         raise UsageError("--grant goes with --yes")
-    return _take_stock(place, run, as_json=as_json)
+    return _take_stock(place, run, box, as_json=as_json)
 
 
 def _adopt(place: "Here", run: str | None, at: str, **how: str | None) -> None:
@@ -73,7 +77,7 @@ def _adopt(place: "Here", run: str | None, at: str, **how: str | None) -> None:
     speak.note(f"{known.run_id} on {known.box.name} is in this ledger now; nothing was changed on the box.")
 
 
-def _carry_on(place: "Here", run: str | None, grant: int, *, as_json: bool) -> int:
+def _carry_on(place: "Here", run: str | None, box: str | None, grant: int, *, as_json: bool) -> int:
     from babysit.acts import resume as act
     from babysit.acts.here import run_named
     from fleet.text.untrusted import render_untrusted
@@ -81,10 +85,10 @@ def _carry_on(place: "Here", run: str | None, grant: int, *, as_json: bool) -> i
 
     if run is None:
         raise UsageError(
-            "--yes needs the name of the run", next=("babysit resume", "babysit resume RUN --yes")
+            "--yes needs the name of the run", next=("babysit resume", "babysit resume BOX RUN --yes")
         )
     with place.ledger(write=False) as ledger:
-        known = run_named(ledger, run)
+        known = run_named(ledger, run, box)
     done = act.resume(place, known, grant=grant)
     code = done.verdict.exit_code
     if as_json:
@@ -102,7 +106,7 @@ def _carry_on(place: "Here", run: str | None, grant: int, *, as_json: bool) -> i
     return code
 
 
-def _take_stock(place: "Here", run: str | None, *, as_json: bool) -> int:
+def _take_stock(place: "Here", run: str | None, box: str | None, *, as_json: bool) -> int:
     from babysit.acts import resume as act
     from babysit.acts.here import run_named
     from handbook import reconcile
@@ -110,7 +114,7 @@ def _take_stock(place: "Here", run: str | None, *, as_json: bool) -> int:
     only = None
     if run is not None:
         with place.ledger(write=False) as ledger:
-            only = run_named(ledger, run)
+            only = run_named(ledger, run, box)
     truth, settled = act.take_stock(place, only)
     if as_json:
         speak.document(reconcile.document(truth))

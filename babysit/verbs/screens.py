@@ -104,6 +104,10 @@ def armed_lines(done: Armed, patrols: Sequence[str]) -> Iterator[str]:
     if done.unwatched:
         was = f"not watched: {', '.join(done.unwatched)}; this run was armed without, --again makes a new one"
         yield from _row("monitor", was)
+    if done.unlisted is not None:
+        now, was = (each or "the usual folder" for each in (done.unlisted, run.box.loops))
+        says = f"listed in {was}, as this run was armed, not in {now}; --again makes a new one"
+        yield from _row("loops", says)
     if verdict.health in (Health.RUNNING, Health.STARTING, Health.SLOW):
         started = "is running" if done.launched else "was running already"
         yield f"\n{run.run_id} {started} on {run.box.name}."

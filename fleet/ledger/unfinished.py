@@ -14,10 +14,10 @@ OVER_S = 300.0
 # What to type for it, by kind; each is safe to repeat.
 _NEXT = {
     "arm": "babysit arm {box} {run}",
-    "launch": "babysit resume {run}",
-    "stop": "babysit stop {run}",
-    "disarm": "babysit disarm {run}",
-    "grant": "babysit resume {run}",
+    "launch": "babysit resume {box} {run}",
+    "stop": "babysit stop {box} {run}",
+    "disarm": "babysit disarm {box} {run}",
+    "grant": "babysit resume {box} {run}",
     "steer": "babysit ipc {box} list",
 }
 _CTL_WORDS = 5  # ctl QUEUE PATH on BOX, at the least
@@ -118,4 +118,4 @@ def command(intent: Intent, run: str, box: str) -> str:
     words = intent.text.split()
     if words[:1] == ["ctl"] and len(words) >= _CTL_WORDS:
         return f"babysit ctl {sh(box)} {sh(words[1])} status"
-    return _NEXT.get(intent.kind, "babysit resume {run}").format(run=sh(run), box=sh(box))
+    return _NEXT.get(intent.kind, "babysit resume {box} {run}").format(run=sh(run), box=sh(box))

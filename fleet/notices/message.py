@@ -8,9 +8,10 @@ from fleet.model.verdict import Severity, Verdict
 from fleet.text.say import ago, duration
 from fleet.text.untrusted import render_untrusted
 
-MAX_TITLE_CHARS = 160
-# Together below 2000 characters, the least that a chat service takes.
-_MAX_LINE_CHARS = 200
+# Title and body are together below 2000 characters, the least that a chat service takes (Discord): what gets
+# more refuses the notice.
+_MAX_LINE_CHARS = 160
+_MAX_COMMAND_CHARS = 200
 _MAX_EVIDENCE = 4
 _MAX_NEXT = 2
 
@@ -34,7 +35,7 @@ def message(verdict: Verdict, event_id: str, now: float, kind: str = "first") ->
     """
     says = _ASIDE.sub("", verdict.summary.partition(" · ")[0])
     title = f"{verdict.run} on {verdict.box}: {_shown(verdict)}" + (f" ({says})" if says else "")
-    return _line(title, MAX_TITLE_CHARS), "\n".join(_lines(verdict, event_id, now, kind))
+    return _line(title), "\n".join(_lines(verdict, event_id, now, kind))
 
 
 def _lines(verdict: Verdict, event_id: str, now: float, kind: str) -> Iterator[str]:
@@ -46,7 +47,7 @@ def _lines(verdict: Verdict, event_id: str, now: float, kind: str) -> Iterator[s
         yield _line(f"seen: {seen.source}: {seen.says} ({ago(now - seen.observed_at)})")
     for command in verdict.next[:_MAX_NEXT]:
         # Whole or not at all: half a command must not be typed.
-        if (line := _line(command)) == command:
+        if (line := _line(command, _MAX_COMMAND_CHARS)) == command:
             yield f"next: {line}"
     if verdict.facts_at is None:
         yield "facts: none, the box has never answered"
@@ -59,7 +60,7 @@ def _lines(verdict: Verdict, event_id: str, now: float, kind: str) -> Iterator[s
 
 def defused(text: str, max_chars: int = _MAX_LINE_CHARS) -> str:
     """The box's text on one harmless line that calls nobody and links to nothing where notices are read."""
-    return _CALLS_OR_LINKS.sub(r"\g<0> ", _line(text, max_chars))
+    return _line(_CALLS_OR_LINKS.sub(r"\g<0> ", text), max_chars)
 
 
 def _shown(verdict: Verdict) -> str:

@@ -20,13 +20,13 @@ def decode(data: bytes) -> str:
 def render_untrusted(text: str, max_chars: int = MAX_LINE_CHARS) -> str:
     """One line of harmless text: every control, format or invisible character is shown as its code.
 
-    A tab, or any other blank, becomes a space. What is longer than `max_chars` is cut, and the cut is said.
+    Any other blank becomes a space. What is then longer than `max_chars` is cut, and the cut is said.
     """
-    cut = len(text) > max_chars
     line = text[:max_chars]
     if not (line.isascii() and line.isprintable()):
         line = "".join(map(_harmless, line))
-    return f"{line}… (line cut)" if cut else line
+    cut = len(text) > max_chars or len(line) > max_chars
+    return f"{line[:max_chars]}… (line cut)" if cut else line
 
 
 def _harmless(char: str) -> str:

@@ -71,7 +71,7 @@ def _converges(step, laptop, job):
         assert again.returncode == 0, again.said
     else:
         # It had been launched, and the reboot ended it: said as what it is, and nothing is started blindly.
-        assert again.returncode == 10 and "babysit resume train --yes" in again.said, again.said
+        assert again.returncode == 10 and "babysit resume gpu1 train --yes" in again.said, again.said
         assert laptop.health("train") == "interrupted"
         assert job.launches() == 1
         before = ups(job)  # the reboot may have come in front of that

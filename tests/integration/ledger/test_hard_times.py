@@ -187,10 +187,10 @@ def test_what_was_begun_and_cut_short_is_told_with_its_command(folder):  # P8
         ledger.intents.begin("gone-xxxxx", "arm", "arm gone on gpu1", yesterday)
         ledger.intents.begin("train1-k3f9", "launch", "start from 0", yesterday)
     found = json.loads(_babysit(folder, "check", "--json").out)["findings"]
-    assert [each["fix"] for each in found] == ["babysit arm gpu1 gone", "babysit resume train1"]
+    assert [each["fix"] for each in found] == ["babysit arm gpu1 gone", "babysit resume gpu1 train1"]
     told = _patrol(folder).err
     assert "nobody knows whether it happened" in told
-    assert "next: babysit resume train1\n" in told, "the box does not answer, so it stays open"
+    assert "next: babysit resume gpu1 train1\n" in told, "the box does not answer, so it stays open"
     assert "arm gone on gpu1" not in told, "a day old, and nothing can have come of it"
 
 

@@ -36,7 +36,7 @@ def test_a_live_run_armed_again_says_its_facts_and_a_newer_one_must_wait_for_its
     assert any(line.startswith("    + ") and "echo other" in line for line in shown)
     assert f"next: babysit arm gpu1 {job.run} --again -- " in other.stderr
     newer = arm(laptop, job, job.waiting("echo other"), "--again")
-    assert newer.returncode == 10 and f"next: babysit stop {job.run}" in newer.stderr, newer.said
+    assert newer.returncode == 10 and f"next: babysit stop gpu1 {job.run}" in newer.stderr, newer.said
     assert job.launches() == 1
     assert laptop.run("stop", job.run, "--yes").returncode == 0
     job.release()

@@ -70,7 +70,9 @@ TYPED = {
     ("babysit", "logs", "gpu1", ""): ["train"],
     ("babysit", "logs", "gpu2", "-f", "e"): ["eval"],
     ("babysit", "logs", "gpu3", ""): [],
-    ("babysit", "stop", ""): ["eval", "train"],
+    ("babysit", "stop", ""): ["adhoc", "eval", "gpu1", "gpu2", "train"],
+    ("babysit", "stop", "gpu2", ""): ["eval"],
+    ("babysit", "stop", "gpu2", "eval", ""): [],
     ("babysit", "arm", "gpu1", "t"): ["train", "tune"],
     ("babysit", "stop", "--req"): ["--require-checkpoint"],
     ("babysit", "completion", ""): ["bash", "zsh", "fish"],
@@ -143,6 +145,7 @@ def test_what_cannot_be_read_is_not_offered_and_not_said(desk, harm):  # S16
     else:
         shutil.rmtree(state)
     (offered,) = _bash(desk, _ASK + "ask babysit stop ''")
-    assert offered == (["eval", "train"] if harm == "spec" else [])
+    left = {"spec": ["adhoc", "eval", "gpu1", "gpu2", "train"], "none": ["gpu1"]}
+    assert offered == left.get(harm, [])
     assert not list(desk.rglob("pwned"))
     assert state.exists() is (harm != "none"), "who only asks makes nothing"

@@ -69,7 +69,7 @@ def test_a_live_run_is_not_disarmed_without_a_yes(night):
     laptop, job = night
     _armed(laptop, job)
     done = laptop.run("disarm", job.run)
-    assert done.returncode == 5 and f"next: babysit disarm {job.run} --yes" in done.stderr, done.said
+    assert done.returncode == 5 and f"next: babysit disarm gpu1 {job.run} --yes" in done.stderr, done.said
     for words in ([], [job.run, "--finished"]):
         done = laptop.run("disarm", *words)
         assert done.returncode == 2 and "--finished" in done.stderr, done.said

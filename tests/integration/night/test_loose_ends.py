@@ -32,7 +32,7 @@ def test_an_effect_that_nobody_saw_end_is_answered_by_the_box_at_the_next_tick(n
     said = laptop.run("patrol", "--once").stderr
     assert f"{job.run}: start from 1" in said
     assert f"{job.run}: raise the budget from 3 to 4" in said
-    assert f"next: babysit resume {job.run}\n" in said
+    assert f"next: babysit resume gpu1 {job.run}\n" in said
     with Ledger.open(laptop.state, write=True) as ledger:
         ledger.patrollers.register("4127 1 another-boot", every_s=1800, at=1.0, next_at=2.0)
     taken = " ".join(laptop.run("resume", job.run).stdout.split())

@@ -72,12 +72,12 @@ def test_a_worker_that_outlives_its_chain_is_seen_guarded_and_ended(laptop, job,
 
     patrol = laptop.run("patrol", "--once")
     assert patrol.returncode == 10 and "ORPHANED" in patrol.stdout, patrol.said
-    assert f"pid {inner}" in patrol.stdout and "babysit stop train" in patrol.stdout
+    assert f"pid {inner}" in patrol.stdout and "babysit stop gpu1 train" in patrol.stdout
     beside = [laptop.start("resume", "train", "--yes"), laptop.start("arm", "gpu1", "train", "--", command)]
     for child in beside:
         said = "".join(child.communicate(timeout=2 * SOON_S))
         assert child.returncode == 10 and "nothing was started" in said, said
-        assert f"pid {inner}" in said and "next: babysit stop train" in said
+        assert f"pid {inner}" in said and "next: babysit stop gpu1 train" in said
     assert job.launches() == 1 and _workers(job) == [inner] and lives(worker)
     assert not job.record("end")
 

@@ -90,7 +90,7 @@ def test_a_reboot_is_told_from_a_crash(laptop, job):  # R34 R83
     job.box.reboot()
     found = laptop.patrol()["runs"][0]
     assert (found["health"], found["row"]) == ("interrupted", "R-INTERRUPT-1")
-    assert found["next"] == ["babysit resume train --yes"]
+    assert found["next"] == ["babysit resume gpu1 train --yes"]
 
 
 def test_a_container_that_was_started_anew_is_told_from_a_crash(laptop, job):  # R53 R83
@@ -102,7 +102,7 @@ def test_a_container_that_was_started_anew_is_told_from_a_crash(laptop, job):  #
     assert job.box.boot_id == boot
     found = laptop.patrol()["runs"][0]
     assert (found["health"], found["row"]) == ("interrupted", "R-INTERRUPT-1")
-    assert found["next"] == ["babysit resume train --yes"]
+    assert found["next"] == ["babysit resume gpu1 train --yes"]
     assert "its container was started anew" in " ".join(laptop.run("patrol", "--once").stdout.split())
 
 

@@ -130,4 +130,4 @@ def test_a_stop_that_was_cut_short_is_told_and_finished_by_the_same_command(nigh
 
 def _told(laptop, job, row):
     (found,) = laptop.patrol()["runs"]
-    assert found["row"] == row and found["next"] == [f"babysit stop {job.run}"], found
+    assert found["row"] == row and found["next"] == [f"babysit stop gpu1 {job.run}"], found

@@ -116,7 +116,7 @@ def test_a_watch_of_a_run_that_loses_its_chain_exits_10_with_the_pid(night):  # 
     code, said = _over(child)
     assert code == 10 and "its chain is gone" in said, said
     assert str(job.pid()) in said
-    assert f"babysit stop {job.run}" in said
+    assert f"babysit stop gpu1 {job.run}" in said
 
 
 def test_a_watch_whose_hours_are_over_exits_124_and_the_run_goes_on(night):  # R97 P5 R10 R11

@@ -101,7 +101,7 @@ def test_a_tagged_process_without_a_chain_is_an_orphan(box, shell):
         verdict, _ = verdict_of(box, hand, interpreter=shell)
         assert verdict.row == "R-ORPHAN-1"
         assert str(child.pid) in verdict.summary
-        assert verdict.next == (f"babysit stop {hand.run.name}",)
+        assert verdict.next == (f"babysit stop gpu1 {hand.run.name}",)
     finally:
         child.kill()
         child.wait()

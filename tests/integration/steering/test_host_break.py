@@ -76,7 +76,7 @@ def test_what_its_owner_broke_off_is_stopped_and_the_command_stands_in_its_story
     assert done.returncode == 0, done.said
     found = ended_as(desk, "train", "stopped")
     assert (found["row"], found["health"], found["severity"]) == ("R-BREAK-1", "stopped", "note"), found
-    assert found["next"][0] == "babysit resume train --yes"
+    assert found["next"][0] == "babysit resume gpu1 train --yes"
     broken = found["broken_off"]
     assert broken["iteration"] > 0 and "/loopmonitor_break_" in broken["untrusted_saved"]
     looked = told(desk, "stopped on request by break after")
@@ -113,7 +113,7 @@ def test_a_break_under_a_launcher_that_ends_with_1_is_a_stop_with_its_snapshot(g
     assert done.returncode == 0, done.said
     found = ended_as(desk, "launched", "stopped")
     assert (found["row"], found["severity"]) == ("R-BREAK-1", "note"), found
-    assert found["next"][0] == "babysit resume launched --yes"
+    assert found["next"][0] == "babysit resume gpu1 launched --yes"
     told(desk, "of stage launched, whose launcher made 1 of 88")
     assert "/loopmonitor_break_" in found["broken_off"]["untrusted_saved"]
 
@@ -131,6 +131,9 @@ def test_loops_in_a_folder_of_their_boxs_own_are_asked_watched_and_judged_there(
     assert desk.run("ipc", "gpu1", "peek").returncode == 0
     listed = gpu.run(".local/share/babysit/ipc list")
     assert listed.returncode == 0 and "training" in listed.stdout, listed
+    desk.spec('[box.gpu1]\nhost = "gpu1"\nloops = "~/elsewhere"\n')
+    again = desk.run("arm", "gpu1", "moved")
+    assert "as this run was armed, not in ~/elsewhere; --again" in " ".join(again.stdout.split()), again.said
     # From the ledger alone: nobody's file says where the loops are any more.
     desk.spec("")
     with_loops(desk, "moved")

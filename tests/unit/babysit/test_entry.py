@@ -56,6 +56,7 @@ def test_ctrl_c_before_the_first_line_leaves_no_traceback():
             "next: babysit ctl gpu1 '/tmp/a q' status",
         ),
         ("stop", {"run": "train"}, "next: babysit resume train"),
+        ("disarm", {"run": "train", "box": "gpu1"}, "next: babysit status gpu1 train"),
         ("arm", {"box": "gpu1", "run": "train"}, "next: babysit arm gpu1 train"),
         ("gc", {"box": "\x1b[2J"}, "next: babysit gc '\\x1b[2J'"),
         ("disarm", {"run": None}, ""),

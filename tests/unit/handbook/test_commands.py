@@ -24,7 +24,7 @@ def test_the_first_command_has_all_that_an_empty_home_needs(make):  # R99 R106
 
 
 def test_the_resume_line_needs_nothing_but_the_name(make):  # R100
-    assert shlex.split(commands.carry_on(make.facts().name)) == ["babysit", "resume", "train", "--yes"]
+    assert shlex.split(commands.carry_on("gpu1", "train")) == ["babysit", "resume", "gpu1", "train", "--yes"]
 
 
 @pytest.mark.parametrize(
@@ -154,9 +154,9 @@ def test_a_run_without_results_has_no_line_that_shows_them(make):
 @pytest.mark.parametrize(
     "line",
     [
-        commands.look("train"),
-        commands.carry_on("train"),
-        commands.stop("train"),
+        commands.look("gpu1", "train"),
+        commands.carry_on("gpu1", "train"),
+        commands.stop("gpu1", "train"),
         commands.watch("gpu1", "train"),
         commands.logs("gpu1", "train"),
     ],

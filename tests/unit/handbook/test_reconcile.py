@@ -15,23 +15,23 @@ from patrol.table import TABLE
 
 # What a brand-new person is told to type for one run in each health, on attempt 1 of 3.
 NEXT = {
-    Health.QUEUED: "babysit resume train --yes",
+    Health.QUEUED: "babysit resume gpu1 train --yes",
     Health.STARTING: "babysit watch gpu1 train",
     Health.RUNNING: "babysit watch gpu1 train",
     Health.SLOW: "babysit watch gpu1 train",
     Health.STALLED: "babysit logs gpu1 train",
     Health.AT_RISK: "babysit logs gpu1 train",
-    Health.ORPHANED: "babysit stop train",
-    Health.FAILED: "babysit resume train --yes",
-    Health.VANISHED: "babysit resume train --yes",
-    Health.INTERRUPTED: "babysit resume train --yes",
-    Health.PREEMPTED: "babysit resume train --yes",
+    Health.ORPHANED: "babysit stop gpu1 train",
+    Health.FAILED: "babysit resume gpu1 train --yes",
+    Health.VANISHED: "babysit resume gpu1 train --yes",
+    Health.INTERRUPTED: "babysit resume gpu1 train --yes",
+    Health.PREEMPTED: "babysit resume gpu1 train --yes",
     Health.FINISHED: "babysit logs gpu1 train",
-    Health.STOPPED: "babysit resume train --yes",
-    Health.SUPERSEDED: "babysit resume train-new",
-    Health.LOST: "babysit resume train",
-    Health.UNREACHABLE: "babysit resume train",
-    Health.UNKNOWN: "babysit resume train",
+    Health.STOPPED: "babysit resume gpu1 train --yes",
+    Health.SUPERSEDED: "babysit resume gpu1 train-new",
+    Health.LOST: "babysit resume gpu1 train",
+    Health.UNREACHABLE: "babysit resume gpu1 train",
+    Health.UNKNOWN: "babysit resume gpu1 train",
 }
 
 
@@ -76,7 +76,7 @@ def test_a_run_that_never_started_is_started(make):
 @pytest.mark.parametrize(
     ("health", "advised"),
     [
-        (Health.FAILED, ("babysit stop train", "babysit logs gpu1 train")),
+        (Health.FAILED, ("babysit stop gpu1 train", "babysit logs gpu1 train")),
         (Health.UNREACHABLE, ("babysit trust gpu1 --fingerprint SHA256:abc",)),
         (Health.LOST, ("babysit patrol --once",)),
         (Health.FINISHED, ("babysit logs gpu1 train",)),
@@ -87,7 +87,7 @@ def test_what_the_table_advises_first_is_followed(health, advised, make):
 
 
 def test_whoever_looks_is_not_sent_to_look_again(make):
-    advised = ("babysit resume train",)
+    advised = ("babysit resume gpu1 train",)
     assert one(make, Health.QUEUED, attempt=None, next=advised).next.command == "babysit arm gpu1 train"
 
 
@@ -101,7 +101,7 @@ def test_no_row_of_the_table_is_contradicted(row, make):
             command = command.replace(f"{{{name}}}", text)  # noqa: PLW2901 - filled in step by step
         advised.append(command)
     proposed = one(make, row.health, next=tuple(advised)).next.command
-    once = "babysit arm gpu1 train" if advised[:1] == ["babysit resume train"] else advised[0]
+    once = "babysit arm gpu1 train" if advised[:1] == ["babysit resume gpu1 train"] else advised[0]
     assert proposed in (*advised, once, "babysit watch gpu1 train")
     if " --yes" in proposed:
         assert proposed in advised
@@ -130,7 +130,7 @@ def test_what_can_still_be_started_goes_before_what_cannot(make):
         "a-1": make.verdict(run_id="a-1", run="a", attempt=3),
         "b-1": make.verdict(run_id="b-1", run="b", attempt=1),
     }
-    assert reconcile(runs, {}, fresh, (), (), make.now).next.command == "babysit resume b --yes"
+    assert reconcile(runs, {}, fresh, (), (), make.now).next.command == "babysit resume gpu1 b --yes"
 
 
 def test_a_belief_that_the_box_refutes_is_named(make):  # R113
@@ -184,7 +184,7 @@ def test_the_screen_has_truth_belief_and_one_command(make):
         "  train was running, seen 31 min ago: it is failed",
         "  sentinel 4127 on this machine for train: gone, started 2 h ago",
         "Next",
-        "  babysit resume train --yes",
+        "  babysit resume gpu1 train --yes",
         "      continue train from its last stamped stage and checkpoint, attempt 2 of 3",
     ]
 
@@ -217,7 +217,7 @@ def test_the_screen_keeps_to_80_columns_and_lets_nothing_act(make, summary, sour
     for line in say(truth):
         assert len(line) <= 80
         assert line.isprintable()
-    assert truth.next.command == "babysit resume train --yes"
+    assert truth.next.command == "babysit resume gpu1 train --yes"
 
 
 @given(st.text(), st.text())

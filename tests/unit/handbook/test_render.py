@@ -73,7 +73,7 @@ def test_the_two_lines_stand_alone_in_their_blocks_ready_to_be_typed(make):  # R
             *("babysit", "resume", "train", "--at", "root@203.0.113.7:41022"),
             *("--identity", "~/.ssh/rented", "--fingerprint", make.fingerprint),
         ],
-        ["babysit", "resume", "train", "--yes"],
+        ["babysit", "resume", "gpu1", "train", "--yes"],
     ]
 
 
@@ -98,7 +98,7 @@ def event(text, at, kind="steer"):
 def test_what_happened_stands_in_order_of_time_and_only_where_something_did(make):  # R99 R155
     page = render(make.facts(events=(event("b=2", make.now - 60), event("a=1", make.now - 600))), make.now)
     told = page.partition("## What happened")[2].partition("## The chain")[0]
-    assert "`babysit status train`" in told
+    assert "`babysit status gpu1 train`" in told
     lines = [line for line in told.split("\n") if line.startswith("- ")]
     assert [line.partition(", ")[2] for line in lines] == [
         "command: ipc set a=1 on gpu1: `box| a=1`", "command: ipc set b=2 on gpu1: `box| b=2`",

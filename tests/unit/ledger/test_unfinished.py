@@ -102,9 +102,9 @@ def test_what_is_open_is_said_with_its_age_and_the_next_command():
     )
     assert says(FIRST, "train", now).startswith("unfinished: train: start from 0, 3 h ago")
     assert command(ARM, "train", "gpu1") == "babysit arm gpu1 train"
-    assert command(AGAIN, "train", "gpu1") == "babysit resume train"
-    assert command(STOP, "train", "gpu1") == "babysit stop train"
-    assert command(STOP, "a b", "gpu1") == "babysit stop 'a b'"
+    assert command(AGAIN, "train", "gpu1") == "babysit resume gpu1 train"
+    assert command(STOP, "train", "gpu1") == "babysit stop gpu1 train"
+    assert command(STOP, "a b", "gpu1") == "babysit stop gpu1 'a b'"
     for text, shows in (
         ("ctl /tmp/q lr 0.5 on gpu1", "babysit ctl gpu1 /tmp/q status"),
         ("ipc set lr=1 on gpu1", "babysit ipc gpu1 list"),

@@ -2,12 +2,12 @@
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from ledger_samples import NOON, a_verdict
 
 from fleet.model.verdict import Evidence, Health, Severity
-from fleet.notices.message import MAX_TITLE_CHARS, TOLD, message
+from fleet.notices.message import TOLD, message
 
 
 def test_a_page_as_it_reads():
@@ -76,6 +76,7 @@ def test_what_the_box_wrote_cannot_act(wrote, shown):  # S23 S25 S33
 ANY = st.text(max_size=600)
 
 
+@example(*["\U000e0001" * 600] * 4)
 @given(summary=ANY, says=ANY, last_line=ANY, command=ANY)
 def test_whatever_the_texts_hold_it_stays_short_harmless_and_on_its_line(
     summary, says, last_line, command
@@ -86,9 +87,7 @@ def test_whatever_the_texts_hold_it_stays_short_harmless_and_on_its_line(
     )
     title, body = message(verdict, "ev-1", NOON, "worse")
     lines = body.split("\n")
-    assert len(title) <= MAX_TITLE_CHARS + 20
-    assert "\n" not in title
-    assert len(body) <= 3000
+    assert len(title) + len(body) < 2000
     assert lines[-1].startswith("log (untrusted): ")
     assert all(line.isprintable() for line in [title, *lines])
     assert sum(line.startswith("log (untrusted): ") for line in lines) == 1

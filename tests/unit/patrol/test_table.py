@@ -380,7 +380,7 @@ def test_what_its_owner_broke_off_is_no_failure_and_its_meter_runs(cwd, saved, s
     assert (verdict.health, verdict.severity, verdict.exit_code) == (Health.STOPPED, Severity.NOTE, 0)
     where = "stopped on request by break after iteration 3421 of stage train"
     assert verdict.summary == f"{where} · {says}ended 5 min ago · the box is up and its meter runs"
-    assert verdict.next[0] == "babysit resume train --yes" and verdict.broken.saved == saved
+    assert verdict.next[0] == "babysit resume gpu1 train --yes" and verdict.broken.saved == saved
     assert any(seen.source == "loop's end" and "status 88" in seen.says for seen in verdict.evidence)
     shown = "\n".join(lines([verdict], NOW))
     assert "\x1b" not in shown and max(map(len, shown.splitlines())) <= 80
