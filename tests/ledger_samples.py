@@ -1,5 +1,10 @@
-"""Small frozen values to fill a ledger with."""
+"""Small frozen values to fill a ledger with, and a writer that never gives up."""
 
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+from fleet.errors import Busy
 from fleet.ledger.rows import Event, TickRecord
 from fleet.model.run import Run
 from fleet.model.spec import BoxSpec, RunSpec, Stage, TargetSpec
@@ -72,3 +77,10 @@ def a_tick(
         events=events,
         targets=targets,
     )
+
+
+def surely(act: Callable[..., Any], *words: object, **more: object) -> Any:
+    """What `act` returns. Who finds the ledger busy tries again, for as long as the test itself may take."""
+    while True:
+        with contextlib.suppress(Busy):
+            return act(*words, **more)

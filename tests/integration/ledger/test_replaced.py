@@ -1,12 +1,11 @@
 """Two processes and one file: who writes waits for who rebuilds, and nobody writes into what was moved aside."""
 
-import contextlib
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from ledger_samples import HOOK, NOON, a_run, a_tick, an_event
+from ledger_samples import HOOK, NOON, a_run, a_tick, an_event, surely
 from waiting import wait_until
 
 from fleet.errors import Busy
@@ -17,25 +16,13 @@ from fleet.ledger.store import alone
 
 TESTS = Path(__file__).parents[2]
 
-# Who finds the ledger busy tries again: here for as long as the test itself may take.
-SURELY = """
-from fleet.errors import Busy
-def surely(act, *words):
-    while True:
-        try:
-            return act(*words)
-        except Busy:
-            pass
-"""
-
 # FOLDER COUNT: holds one ledger open and commits again and again; says each commit.
 WRITER = f"""
 import sys
 from pathlib import Path
 sys.path.insert(0, {str(TESTS)!r})
-from ledger_samples import a_tick, an_event
+from ledger_samples import a_tick, an_event, surely
 from fleet.ledger.ledger import Ledger
-{SURELY}
 with surely(lambda: Ledger.open(Path(sys.argv[1]), write=True)) as ledger:
     for number in range(int(sys.argv[2])):
         surely(ledger.ticks.commit, a_tick(an_event(f"w-{{number}}")))
@@ -46,8 +33,9 @@ with surely(lambda: Ledger.open(Path(sys.argv[1]), write=True)) as ledger:
 COURIER = f"""
 import select, sys
 from pathlib import Path
+sys.path.insert(0, {str(TESTS)!r})
+from ledger_samples import surely
 from fleet.ledger.ledger import Ledger
-{SURELY}
 with surely(lambda: Ledger.open(Path(sys.argv[1]), write=True)) as ledger:
     print("ready", flush=True)
     while True:
@@ -58,12 +46,6 @@ with surely(lambda: Ledger.open(Path(sys.argv[1]), write=True)) as ledger:
         if last:
             break
 """
-
-
-def _surely(act, *words, **more):
-    while True:
-        with contextlib.suppress(Busy):
-            return act(*words, **more)
 
 
 def _start(code, *words):
@@ -86,7 +68,7 @@ def test_repairs_under_a_writer_that_never_closes_lose_no_commit(folder):  # P8 
     try:
         said = [writer.stdout.readline() for _ in range(5)]
         for _ in range(3):
-            _surely(repair, folder, at=NOON, more={})
+            surely(repair, folder, at=NOON, more={})
             said.append(writer.stdout.readline())
         said += writer.stdout.read().splitlines()
         assert writer.wait(60) == 0
@@ -107,9 +89,9 @@ def test_a_tick_and_a_courier_at_once_lose_and_double_nothing(folder):  # P3 P4
         assert courier.stdout.readline() == b"ready\n"
         with Ledger.open(folder, write=True) as ledger:
             for number in range(40):
-                _surely(ledger.ticks.commit, a_tick(an_event(f"e-{number}"), targets=(HOOK,)))
+                surely(ledger.ticks.commit, a_tick(an_event(f"e-{number}"), targets=(HOOK,)))
                 if number % 20 == 10:
-                    _surely(backup.back_up, folder, ledger, NOON)
+                    surely(backup.back_up, folder, ledger, NOON)
         courier.stdin.write(b"stop\n")
         courier.stdin.flush()
         out = courier.stdout.read()  # not `communicate`: it does not know what `readline` has read already

@@ -19,23 +19,12 @@ TESTS = Path(__file__).parents[2]
 KILLS = 25
 SEED = 20261122
 
-# Who finds the ledger busy tries again: here for as long as the test itself may take.
-SURELY = """
-from fleet.errors import Busy
-def surely(act, *words):
-    while True:
-        try:
-            return act(*words)
-        except Busy:
-            pass
-"""
-
 # FOLDER NAME COUNT [loose]: commits ticks of two events for two targets, and says so after each commit.
 WRITER = f"""
 import contextlib, sys
 from pathlib import Path
 sys.path.insert(0, {str(TESTS)!r})
-from ledger_samples import a_tick, a_run, an_event
+from ledger_samples import a_tick, a_run, an_event, surely
 from fleet.ledger.ledger import Ledger
 from fleet.ledger.store import Store
 from fleet.model.spec import TargetSpec
@@ -45,7 +34,6 @@ folder, name, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 targets = (TargetSpec("hook", "env:HOOK"), TargetSpec("chat", "env:CHAT"))
 print("ready", flush=True)
 sys.stdin.readline()
-{SURELY}
 with surely(lambda: Ledger.open(folder, write=True)) as ledger:
     for number in range(count):
         surely(ledger.runs.put, a_run(f"{{name}}-{{number}}"))
@@ -58,8 +46,9 @@ with surely(lambda: Ledger.open(folder, write=True)) as ledger:
 CLAIMER = f"""
 import sys
 from pathlib import Path
+sys.path.insert(0, {str(TESTS)!r})
+from ledger_samples import surely
 from fleet.ledger.ledger import Ledger
-{SURELY}
 with surely(lambda: Ledger.open(Path(sys.argv[1]), write=True)) as ledger:
     print("ready", flush=True)
     sys.stdin.readline()
