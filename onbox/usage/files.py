@@ -16,6 +16,7 @@ _ENTRIES = 4096  # of a folder; a run has at most 1000 attempts
 _SHOWN = 4
 _PLAN_BYTES = _TAIL_BYTES = 1 << 20
 _DAY_MS = 86_400_000.0
+_RECORD_BYTES = 4096
 
 
 class Nothing(Exception):  # noqa: N818 - reads as what happened
@@ -99,6 +100,19 @@ def opened(path: Path) -> BinaryIO:
         file.close()
         raise Nothing("not-plain", "it is no plain file")
     return file
+
+
+def stop_asked(place: Path) -> Optional[int]:
+    """The attempt of the run in this folder that its owner asked to stop; None: none, by its record."""
+    try:
+        with opened(place / "nonce") as file:
+            nonce = file.read(_RECORD_BYTES).strip()
+        with opened(place / "stopping") as file:
+            record = dict(line.partition(b"=")[::2] for line in file.read(_RECORD_BYTES).splitlines())
+    except (OSError, Nothing):
+        return None
+    attempt = record.get(b"attempt", b"")
+    return int(attempt) if nonce and record.get(b"nonce") == nonce and attempt.isdigit() else None
 
 
 def taken(usage: Usage, buckets: Optional[Buckets] = None, from_ms: float = 0.0) -> Tuple[Course, int]:

@@ -2,13 +2,14 @@
 
 import json
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from onbox.usage.buckets import Buckets, rounded
 from onbox.usage.course import Course, number
-from onbox.usage.files import PHASES, Nothing, Usage, Wanted, found, last_moment, size, taken
+from onbox.usage.files import PHASES, Nothing, Usage, Wanted, found, last_moment, size, stop_asked, taken
 from onbox.wire.identity import Identity, same
 
 SCHEMA = "onbox.usage/1"
@@ -19,6 +20,7 @@ _WORDS, _LEFT, _ERRORS = 20, 8, 3
 _KILLED = ("user", "timeout", "oom", "unknown")
 _SCOPES = ("cgroup", "machine")
 _WHOLES = ("exit_code", "signal")
+_OF_A_STOP = (signal.SIGTERM, signal.SIGKILL)
 _COUNTS = (
     "wall_s", "utime_s", "stime_s", "max_rss_kb", "max_rss_floor_kb", "minflt", "majflt", "nvcsw", "nivcsw",
     "rchar", "wchar", "read_bytes", "write_bytes", "samples_taken", "samples_dropped", "monitor_cpu_s",
@@ -36,6 +38,7 @@ def profile(place: Path, wanted: Wanted) -> Dict[str, Any]:
     drawn, others = found(place, wanted)
     phases, buckets, from_ms = _drawn(drawn, wanted)
     phases, left_out = _others(others, phases)
+    _tell_stop(phases, stop_asked(place))
     return _bounded(
         {
             "schema": SCHEMA,
@@ -80,6 +83,16 @@ def _others(others: List[Usage], phases: List[Dict[str, Any]]) -> Tuple[List[Dic
         else:
             phases = [_phase(usage, *taken(usage), drawn=False), *phases]
     return phases, left_out
+
+
+def _tell_stop(phases: List[Dict[str, Any]], attempt: Optional[int]) -> None:
+    """A stop signals the command itself, and its watcher cannot know who did: the run's record does."""
+    for phase in phases:
+        end = phase["exit"]
+        if end is None or attempt is None or phase["attempt"] != attempt:
+            continue
+        if end["killed_by"] == "unknown" and end["signal"] in _OF_A_STOP:
+            end["killed_by"] = "user"
 
 
 def _bounded(document: Dict[str, Any]) -> Dict[str, Any]:

@@ -61,7 +61,7 @@ def _ended(phase: Numbers, now_ms: float) -> Iterator[str]:
     elif by == "timeout":
         yield "its time ran out, and it was ended%s" % sent
     elif by == "user":
-        yield "ended%s on request: TERM or INT was passed on to it" % sent
+        yield "ended%s on request" % sent
     elif by == "unknown" or end["signal"]:
         core = ", core dumped" if end["core_dumped"] else ""
         yield "died%s%s; nothing shows who sent it" % (sent or " by a signal", core)

@@ -288,7 +288,7 @@ def test_a_command_that_lives_is_told_from_one_that_is_gone(tmp_path):
 ENDS = [
     ({}, "exit 0", None),
     ({"exit_code": 3}, "exit 3", None),
-    ({"exit_code": None, "signal": 15, "killed_by": "user"}, "SIGTERM", "ended by SIGTERM on request: TERM or INT was passed on to it"),
+    ({"exit_code": None, "signal": 15, "killed_by": "user"}, "SIGTERM", "ended by SIGTERM on request"),
     ({"exit_code": None, "signal": 9, "killed_by": "timeout"}, "timeout", "its time ran out, and it was ended by SIGKILL"),
     ({"exit_code": None, "signal": 11, "killed_by": "unknown", "core_dumped": True}, "SIGSEGV", "died by SIGSEGV, core dumped; nothing shows who sent it"),
     ({"exit_code": None, "signal": 77, "killed_by": "unknown"}, "signal 77", "died by signal 77; nothing shows who sent it"),
@@ -310,6 +310,29 @@ def test_an_end_is_told_with_its_evidence(tmp_path, changes, word, says):  # R15
     assert said == ([says, cost] if says else [cost])
     head, row = table(document)
     assert row[head.index("END") : head.index("CPU")].strip() == word
+
+
+@pytest.mark.parametrize(
+    ("record", "signal", "by"),
+    [
+        ("nonce=0f0f\nattempt=2\nat=1\n", 15, "user"),
+        ("nonce=0f0f\nattempt=2\nat=1\n", 9, "user"),
+        ("nonce=0f0f\nattempt=2\nat=1\n", 11, "unknown"),
+        ("nonce=0f0f\nattempt=1\nat=1\n", 15, "unknown"),
+        ("nonce=beef\nattempt=2\nat=1\n", 15, "unknown"),
+        ("nonce=0f0f\nattempt=x\n", 15, "unknown"),
+        (None, 15, "unknown"),
+    ],
+)
+def test_who_was_stopped_by_its_owner_is_told_so(tmp_path, record, signal, by):
+    folder = run_folder(tmp_path / "run")
+    (folder / "nonce").write_text("0f0f\n")
+    if record is not None:
+        (folder / "stopping").write_text(record)
+    gone = end(T0, exit_code=None, signal=signal, killed_by="unknown")
+    written(folder / "usage/03-more.2.jsonl", [metadata(), *ramp(), gone])
+    (phase,) = profile(folder, Wanted(stage="more"))["phases"]
+    assert phase["exit"]["killed_by"] == by
 
 
 def test_the_oom_killer_is_named_with_what_it_found(tmp_path):  # R157
