@@ -18,6 +18,8 @@ from fleet.arming.ship import build_pyz
 from fleet.arming.start import stop
 from fleet.link.local import LocalLink
 from fleet.model.spec import Stage
+from onbox.usage.files import Wanted
+from onbox.usage.profile import profile
 from patrol.decide import decide
 from patrol.history import History, fold
 
@@ -444,3 +446,5 @@ def test_what_is_saved_before_a_stop_is_asked_of_the_job_and_not_of_its_watcher(
     assert (stopped.word, stopped.checkpoint.saved) == ("stopped", True), stopped
     assert (run.work / "model.ckpt").read_text() == "saved\n"
     assert run.record("end")["state"] == "stopped"
+    (phase,) = profile(run.dir, Wanted())["phases"]
+    assert phase["exit"]["killed_by"] == "user", phase["exit"]
