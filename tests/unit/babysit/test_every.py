@@ -50,7 +50,11 @@ def test_a_patroller_is_armed_while_its_very_process_lives(tmp_path):  # R30
     assert fire.says.endswith(", 2 skipped")
 
 
-@pytest.mark.parametrize("identity", ["1 1 another-boot", f"{os.getpid()} 1 -", "", "x"])
+@pytest.mark.parametrize(
+    "identity",
+    ["1 1 another-boot", f"{os.getpid()} 1 -", "", "x"],
+    ids=["another boot", "another start", "empty", "no identity"],
+)
 def test_a_patroller_whose_process_is_not_proven_is_not_armed(identity, tmp_path):  # R30
     assert _armed(tmp_path, identity, NOON + 600) == ()
 

@@ -110,7 +110,7 @@ def test_the_queue_of_another_reader_is_taken_over_where_it_stopped(rig):
 CUTS = [1, 10, len(line("a")) // 2, len(line("a")) - 1]
 
 
-@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("cut", CUTS, ids=["1", "10", "half", "all but the last"])
 def test_half_a_line_waits_for_the_other_half(rig, cut):
     rig.append(line("a")[:cut])
     assert rig.poll(2) == [] and rig.got == []
