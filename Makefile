@@ -25,10 +25,9 @@ unit: $(READY)
 house: $(READY)
 	$(RUN) -m pytest -q tests/house
 
-# Three files at a time: most of a test is waiting for a real box. In their order: xdist would put the files with
-# the fewest tests last, which are the longest.
+# Three files at a time: most of a test is waiting for a real box.
 integration: $(READY) system
-	$(RUN) -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder --durations=12 -m "not fault" tests/contract tests/integration
+	$(RUN) -m pytest -q -n 3 --dist loadfile --durations=12 -m "not fault" tests/contract tests/integration
 
 # The whole sweeps; `make integration` runs a seeded sample of them.
 fault: $(READY) system

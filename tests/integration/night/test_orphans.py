@@ -73,11 +73,16 @@ def test_a_worker_that_outlives_its_chain_is_seen_guarded_and_ended(laptop, job,
     patrol = laptop.run("patrol", "--once")
     assert patrol.returncode == 10 and "ORPHANED" in patrol.stdout, patrol.said
     assert f"pid {inner}" in patrol.stdout and "babysit stop gpu1 train" in patrol.stdout
-    beside = [laptop.start("resume", "train", "--yes"), laptop.start("arm", "gpu1", "train", "--", command)]
-    for child in beside:
+    starts = (("resume", "train", "--yes"), ("arm", "gpu1", "train", "--", command))
+    for child in [laptop.start(*words) for words in starts]:
         said = "".join(child.communicate(timeout=2 * SOON_S))
-        assert child.returncode == 10 and "nothing was started" in said, said
-        assert f"pid {inner}" in said and "next: babysit stop gpu1 train" in said
+        assert child.returncode in {0, 10}, (
+            said
+        )  # one may see the lock that the other's start holds for a moment
+    for words in starts:
+        refused = laptop.run(*words)
+        assert refused.returncode == 10 and "nothing was started" in refused.said, refused.said
+        assert f"pid {inner}" in refused.said and "next: babysit stop gpu1 train" in refused.said
     assert job.launches() == 1 and _workers(job) == [inner] and lives(worker)
     assert not job.record("end")
 
