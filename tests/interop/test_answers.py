@@ -97,8 +97,10 @@ def test_a_killed_program_is_said_to_be_dead(folder):
     one = folder.turning(THEIRS)
     theirs = folder.started(THEIRS, "tail", one.pid, "--interval", "0.02")
     theirs.stdout.readline()  # it looks at a living one first
-    one.process.send_signal(signal.SIGKILL)
-    one.end()
+    # Not while it writes its state: a state that death tore is none, and then it does say so.
+    with held(one):
+        one.process.send_signal(signal.SIGKILL)
+        one.end()
     lines = [theirs.stdout.readline() for _ in range(60)]
     assert not any("no longer running" in line for line in lines)
     assert theirs.poll() is None
