@@ -65,12 +65,13 @@ by_signal() {
   done
   [ -n "$c_sent" ] || { outcome failed "nothing of it listens to $1"; return; }
   c_new='' c_still=0
-  while :; do                     # a file that is still growing is no checkpoint yet: the same for two seconds
+  while :; do                     # no checkpoint is yet: a file that grows, or stands still under who still writes it
     c_now=$(marks)
     if [ -z "$c_now" ] || [ "$c_now" = "$c_was" ]; then c_still=0
     elif [ "$c_now" = "$c_new" ]; then c_still=$((c_still + 1))
     else c_new=$c_now c_still=0; fi
-    [ "$c_still" -lt 2 ] || { outcome saved ''; return; }
+    # Two seconds the same, and nobody writes; but some keep a file open for good, and thirty seconds are no pause.
+    if [ "$c_still" -ge 30 ] || { [ "$c_still" -ge 2 ] && ! written; }; then outcome saved ''; return; fi
     c_alive=''
     for c_pid in $c_sent; do gone "$c_pid" || c_alive=yes; done
     if [ -z "$c_alive" ]; then
@@ -84,15 +85,23 @@ by_signal() {
   if [ -n "$c_new" ]; then outcome late "an artifact was still changing after $2 s"; else outcome late "no artifact was new after $2 s"; fi
 }
 # A glob is data: with an empty IFS it is one word whatever it holds, and the only thing done to it is to match it.
-c_list='cd "$1" || exit 1; shift; IFS=; set +f
-for glob do for file in $glob; do [ ! -e "$file" ] || stat -L -c "%i %s %y %n" -- "$file"; done; done 2>/dev/null | cksum'
-marks() {                         # what the artifacts look like, in a word; empty when they could not be looked at
+c_list='cd "$1" || exit 1; shift 2; IFS=; set +f
+for glob do for file in $glob; do [ ! -e "$file" ] || stat -L -c "%i %s %y %n" -- "$file"; done; done | cksum'
+c_open='cd "$1" || exit 1
+fds=$(for pid in $2; do stat -c "%A %n" "/proc/$pid/fd/"*; done | sed -n "s/^l.w[^ ]* //p")
+[ -n "$fds" ] || exit 1
+ids=" $(stat -L -c %d:%i $fds | tr "\n" " ")"; shift 2; IFS=; set +f
+for glob do for file in $glob; do [ ! -e "$file" ] || stat -L -c %d:%i -- "$file"; done; done | {
+  while read -r id; do case $ids in *" $id "*) exit 0 ;; esac; done; exit 1; }'
+marks() { artifacts "$c_list" ''; }            # what they look like, in a word; empty when they could not be looked at
+written() { artifacts "$c_open" "$left"; }     # whether a process of the run has one open for writing
+artifacts() {                     # SCRIPT WORD: the script, for a moment at the most, with where the stages work, WORD, and each glob
   work_folder
-  set -- "$c_folder"; c_rest=$globs
+  c_script=$1; set -- "$c_folder" "$2"; c_rest=$globs
   while [ -n "$c_rest" ]; do
     c_glob=${c_rest%%"$nl"*} c_rest=${c_rest#*"$nl"}
     case $c_glob in '~/'*) c_glob=${HOME:-}/${c_glob#??} ;; esac
     set -- "$@" "$c_glob"
   done
-  limited 5 sh -c "$c_list" sh "$@" 2>/dev/null
+  limited 5 sh -c "$c_script" sh "$@" 2>/dev/null
 }

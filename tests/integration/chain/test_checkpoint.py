@@ -17,9 +17,18 @@ from fleet.link.local import LocalLink
 pytestmark = pytest.mark.timeout(300)
 _TRAINER = """
 import os, signal, sys, time
-folder = sys.argv[1]
+folder, kept = sys.argv[1], []
 
 def save(number, frame):
+    if "slow" in sys.argv or "keeps" in sys.argv:
+        file = open(folder + "/model.ckpt", "w")
+        file.write("first half\\n")
+        file.flush()
+        while "slow" in sys.argv and not os.path.exists(folder + "/go on"):
+            time.sleep(0.05)
+        file.write("second half\\n")
+        file.flush()
+        return file.close() if "slow" in sys.argv else kept.append(file)
     for part in ("first half\\n", "second half\\n"):
         with open(folder + "/model.ckpt", "a") as file:
             file.write(part)
@@ -49,6 +58,16 @@ if [ "$1" = 1 ]; then
   until case $(cat {work}/model.ckpt) in *$half*) ;; *) false ;; esac; do {sleep} 0.05; done 2>/dev/null
 fi
 exec {sleep} "$@"
+"""
+# As many seconds of the script's pass with one half written, as `beats` has lines then; its writer goes on after five.
+_FIVE_SECONDS = """#!/bin/sh
+if [ "$1" = 1 ]; then
+  until [ -s {work}/model.ckpt ]; do {sleep} 0.05; done
+  echo >>{work}/beats
+  [ "$(wc -l <{work}/beats)" -lt 5 ] || : >{work}/"go on"
+  [ ! -e {work}/"go on" ] || until case $(cat {work}/model.ckpt) in *second*) ;; *) false ;; esac; do {sleep} 0.05; done
+fi
+exec {sleep} 0.05
 """
 
 
@@ -108,6 +127,22 @@ def test_a_signal_goes_to_those_who_listen_and_a_whole_artifact_is_waited_for(tr
     # The shell and the pipe around the trainer do not listen: a USR1 would have ended them, and then the run.
     assert (run.work / "ended").read_text() == _SAVED
     assert run.record("end")["state"] == "stopped"
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_file_that_is_still_written_is_not_whole_however_long_it_stands_still(trained, tmp_path, shell):
+    run = trained("signal:USR1", "slow")
+    stopped = _stop(run, shell, tmp_path=tmp_path, second=_FIVE_SECONDS)
+    assert stopped.word == "stopped" and stopped.checkpoint.saved, stopped
+    assert (run.work / "ended").read_text() == _SAVED
+
+
+def test_a_file_that_is_kept_open_for_good_is_whole_after_thirty_seconds(trained, tmp_path):
+    run = trained("signal:USR1", "keeps")
+    stopped = _stop(run, "dash", tmp_path=tmp_path, second=_FIVE_SECONDS)
+    assert stopped.word == "stopped" and stopped.checkpoint.saved, stopped
+    assert (run.work / "beats").read_text().count("\n") >= 30
+    assert (run.work / "ended").read_text() == _SAVED
 
 
 @pytest.mark.parametrize("shell", SHELLS)
