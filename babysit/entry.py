@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import io
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ def main() -> None:
     """Run one command and exit with its documented code."""
     try:
         _fill_closed_streams()
+        _escape_what_cannot_be_said()
         _refuse_foreign_siblings()
         signal.signal(signal.SIGTERM, _terminated)
         from babysit.verbs import cli  # noqa: PLC0415 - after the guard
@@ -44,6 +46,12 @@ def _fill_closed_streams() -> None:
     os.close(number)
 
 
+def _escape_what_cannot_be_said() -> None:
+    """What our output has no letters for (a cron of LANG=en_US) is escaped, in results as in errors."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def _reader_gone() -> int:
     """The code for output that nobody reads any more (`babysit status | head -1`); nothing more is said."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -54,7 +62,7 @@ def _said(error: Exception) -> int:
     """The exit code of what went wrong, after saying it. Imported late: most calls go well."""
     import click  # noqa: PLC0415 - as above
 
-    from babysit.verbs import speak  # noqa: PLC0415 - as above
+    from babysit.verbs import VERBS, speak  # noqa: PLC0415 - as above
     from babysit.verbs.audited import code_of, machine_lacks  # noqa: PLC0415 - as above
     from fleet.errors import BabysitError, MachineShort, UsageError  # noqa: PLC0415 - as above
 
@@ -67,7 +75,9 @@ def _said(error: Exception) -> int:
         return UsageError.exit_code
     if isinstance(error, click.ClickException):
         context = getattr(error, "ctx", None)
-        command = context.command_path if context else "babysit"
+        # An option without its value comes without a context.
+        typed = " ".join(word for word in sys.argv[1:2] if word in VERBS)
+        command = context.command_path if context else f"babysit {typed}".rstrip()
         # click lists choices below each other; a message of ours is one sentence.
         error = UsageError(" ".join(error.format_message().split()), next=(f"{command} --help",))
     if not isinstance(error, BabysitError):
@@ -75,7 +85,8 @@ def _said(error: Exception) -> int:
         if lacks is None:
             raise error
         error = MachineShort(f"this machine could not do it: {lacks}", next=("ulimit -a; df -h",))
-    for as_json in ("--json" in sys.argv, False):  # a document that nobody can take is said in prose
+    end = sys.argv.index("--") if "--" in sys.argv else None  # what follows is somebody's own command
+    for as_json in ("--json" in sys.argv[:end], False):  # a document that nobody can take is said in prose
         with contextlib.suppress(OSError):
             return speak.error(error, as_json=as_json)
     return error.exit_code

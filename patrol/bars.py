@@ -7,6 +7,8 @@ _CLOCK = r"(?:(\d{1,4}) days?, )?(?:(\d{1,5}):)?(\d{1,2}):(\d{2})"
 _TIMES = re.compile(rf"\[{_CLOCK}<{_CLOCK}(?![\w:])")
 _ETA = re.compile(rf"\bETA\s*[:=]?\s*{_CLOCK}(?![\w:])", re.IGNORECASE)
 _NAMED = re.compile(r"\b(epoch|step|iter|batch)(?:ation)?(?:e?s)?\s*:?\s*\d{1,3}%\|", re.IGNORECASE)
+# As torchvision's MetricLogger counts; mmcv's `Epoch [3][150/1251]` tells the time to the end of all epochs.
+_WITHIN = re.compile(r"\bepoch:?\s*\[\d{1,9}\]\s+\[\s*\d{1,9}/\d{1,9}\]", re.IGNORECASE)
 _STOOD = re.compile(r"\b(\d{1,9}) (s|min|h) ago\W*$")
 _UNIT_S = {"s": 1, "min": 60, "h": 3600}
 
@@ -27,6 +29,11 @@ def eta_s(line: str) -> float | None:
     """Seconds to go, as `ETA 0:00:20` says it."""
     said = _ETA.search(line)
     return _seconds(said.groups()) if said else None
+
+
+def within_epoch(line: str) -> bool:
+    """Whether its time to go is that of the epoch: `Epoch: [3]  [ 150/1251]  eta: 0:06:12`."""
+    return bool(_WITHIN.search(line))
 
 
 def stood_s(heartbeat: str) -> float | None:

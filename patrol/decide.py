@@ -22,6 +22,7 @@ def decide(run: Run, probe: Probe, history: History, now: float) -> Verdict:
     case = Case(run, probe, history, now)
     row = first_match(case)
     words = Words(case)
+    following, used_up = _allowed(filled(row.next, words), case, words)
     return Verdict(
         run_id=run.run_id,
         run=run.name,
@@ -30,12 +31,12 @@ def decide(run: Run, probe: Probe, history: History, now: float) -> Verdict:
         health=row.health,
         severity=row.severity,
         exit_code=row.exit_code,
-        summary=" · ".join(filled(row.says, words)),
+        summary=" · ".join([*filled(row.says, words), *used_up]),
         since=now,
         facts_at=history.facts_at if case.away else probe.at,
         attempt=case.attempt.number if case.attempt else history.attempt,
         evidence=evidence(case),
-        next=tuple(filled(row.next, words)),
+        next=following,
         progress=_progress(case),
         last_line=history.last_line,
         last_lines=history.last_lines,
@@ -60,6 +61,21 @@ def tick_exit(verdicts: Iterable[Verdict]) -> int:
 def filled(pieces: Iterable[str], words: Words) -> list[str]:
     """`pieces` with their words filled in, without those that came out empty."""
     return [text for text in (piece.format(c=words) for piece in pieces) if text]
+
+
+def _allowed(commands: list[str], case: Case, words: Words) -> tuple[tuple[str, ...], list[str]]:
+    """`commands` without a start that the budget does not allow, and a piece of sentence where there was one.
+
+    The box would refuse it. Then only its owner can decide, and the log says what about. An attempt beyond
+    the budget was granted by somebody: how many were, only the box knows.
+    """
+    start = f"babysit resume {words.box} {words.run} --yes"
+    budget, attempt = case.run.spec.budget, case.attempt
+    if start not in commands or attempt is None or attempt.number != budget:
+        return tuple(commands), []
+    left = tuple(command for command in commands if command != start)
+    used_up = f"all {budget} starts are used" if budget > 1 else "its one start is used"
+    return left or (f"babysit logs {words.box} {words.run}",), [used_up]
 
 
 def _progress(case: Case) -> Progress | None:

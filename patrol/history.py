@@ -18,6 +18,7 @@ from fleet.model.run import Run
 from fleet.model.usage import Usage
 from fleet.model.verdict import Progress
 from patrol.progress import LAST_LINES_KEPT, LOOP_UNIT, RANK, loop_progress, read_news
+from patrol.seen_as import seen_as
 
 _STEP_TIMES_KEPT = 15
 _RECENT_KEPT = 20
@@ -37,7 +38,8 @@ class History(Struct, frozen=True):
     seen last, as its pid and iteration; None: there is none. `memory` are the newest looks at what watched
     stage `memory_of` holds, box time and bytes each, oldest first.
     `stood_at` is box time since when the newest heartbeat's counter has not moved, by its own word.
-    `seen_as` is the newest look in a word; `facts_at` its host time, `skew_s` the box's clock then.
+    `seen_as` is the newest look in a word; `facts_at` its host time, `skew_s` the box's clock then, and
+    `booted_at` box time of its start by that clock.
     `looked` are host time, step count and size of the log when that was read last in this attempt,
     `before` the same of the time before.
     """
@@ -70,6 +72,7 @@ class History(Struct, frozen=True):
     seen_as: str | None = None
     facts_at: float | None = None
     skew_s: float | None = None
+    booted_at: float | None = None
     looked: tuple[float, int | None, int] | None = None
     before: tuple[float, int | None, int] | None = None
 
@@ -79,8 +82,16 @@ def fold(history: History, run: Run, probe: Probe, now: float) -> History:
     if isinstance(probe, Unreachable):
         since = now if history.link_since is None else history.link_since
         return replace(history, link_failures=history.link_failures + 1, link_since=since)
-    history = _clock_step(history, probe.skew_s)
-    history = replace(history, link_failures=0, link_since=None, facts_at=probe.at, skew_s=probe.skew_s)
+    booted_at = probe.box.now - probe.box.uptime_s.value if isinstance(probe.box.uptime_s, Known) else None
+    history = _clock_step(history, probe.skew_s, booted_at)
+    history = replace(
+        history,
+        link_failures=0,
+        link_since=None,
+        facts_at=probe.at,
+        skew_s=probe.skew_s,
+        booted_at=booted_at,
+    )
     facts = probe.runs.get(run.run_id)
     if facts is None:
         return history
@@ -107,13 +118,18 @@ def fold(history: History, run: Run, probe: Probe, now: float) -> History:
     if isinstance(facts.log, Known):
         looked = (probe.at, history.progress.index, history.log_size)
         history = replace(history, before=history.looked, looked=looked)
-    return replace(history, seen_as=_seen_as(facts) or history.seen_as)
+    return replace(history, seen_as=seen_as(facts) or history.seen_as)
 
 
-def _clock_step(history: History, skew_s: float) -> History:
-    """All remembered box times moved along when the box's clock was set by more than a minute."""
+def _clock_step(history: History, skew_s: float, booted_at: float | None) -> History:
+    """All remembered box times moved along when the box's clock was set by more than a minute.
+
+    Where that clock and the box's time since its start went on together, it was ours that was set.
+    """
     step = skew_s - (skew_s if history.skew_s is None else history.skew_s)
-    if abs(step) < CLOCK_STEP_S:
+    before = history.booted_at
+    ours = before is not None and booted_at is not None and abs(booted_at - before) < CLOCK_STEP_S
+    if abs(step) < CLOCK_STEP_S or ours:
         return history
 
     def moved(at: float | None) -> float | None:
@@ -280,19 +296,3 @@ def _step(history: History, new: Progress, at: float) -> History:
         usual_step_s=median(times) if times else new.usual_step_s,
     )
     return replace(history, progress=progress, step_times=tuple(times), recent=recent)
-
-
-def _seen_as(facts: RunFacts) -> str | None:
-    """The look in a word, None when the records could not be read."""
-    match facts:
-        case RunFacts(exists=Known(value=False)):
-            return "without its folder"
-        case RunFacts(attempt=Known(value=None)):
-            return "not started yet"
-        case RunFacts(attempt=Known(value=attempt), end=Known(value=end)) if (
-            attempt and end and end.attempt == attempt.number
-        ):
-            return {"done": "finished"}.get(end.state, end.state)
-        case RunFacts(locks=Known(value=locks), attempt=Known(), end=Known()):
-            return "running" if locks.chain_held else "without its chain"
-    return None

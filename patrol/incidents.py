@@ -2,7 +2,7 @@
 
 An incident is told for a named reason: it is the first, it got worse, it holds for long (pages only, after
 one hour, then two, four, six), or it is over. What could not be seen is told from the second look in a
-row; while it cannot be seen, nothing else of the run is taken as over.
+row, in whatever way it could not; while it cannot be seen, nothing else of the run is taken as over.
 """
 
 from collections.abc import Iterable, Sequence
@@ -80,17 +80,7 @@ def _run(
         if _bad(old) and old.severity is Severity.PAGE and verdict.severity is not Severity.PAGE
     ]
     now_open = (
-        replace(same[0], last_seen=now, count=same[0].count + 1)
-        if same
-        else Incident(
-            verdict.run_id,
-            verdict.row,
-            verdict.attempt,
-            verdict.health,
-            verdict.severity,
-            opened=now,
-            last_seen=now,
-        )
+        replace(same[0], last_seen=now, count=same[0].count + 1) if same else _opened(verdict, others, now)
     )
     kind = _due(now_open, told_others, now, repeat_s)
     if kind:
@@ -99,11 +89,29 @@ def _run(
     return [*stay, now_open], tells
 
 
+def _opened(verdict: Verdict, others: list[Incident], now: float) -> Incident:
+    """A new incident. A box that is away now so and now so is away all the while: told is told."""
+    fresh = Incident(
+        verdict.run_id,
+        verdict.row,
+        verdict.attempt,
+        verdict.health,
+        verdict.severity,
+        opened=now,
+        last_seen=now,
+    )
+    was = next((old for old in others if _unseen(old)), None)
+    if was is None or not _unseen(fresh):
+        return fresh
+    if was.health is fresh.health is Health.UNREACHABLE:
+        return replace(was, row=fresh.row, attempt=fresh.attempt, last_seen=now, count=was.count + 1)
+    return replace(fresh, count=was.count + 1)
+
+
 def _due(incident: Incident, told_others: list[Incident], now: float, repeat_s: float) -> Kind | None:
     """Why `incident` is to be told now, or None."""
     if incident.last_told is None:
-        away = incident.health in _NO_CLAIM and incident.severity is Severity.NOTE
-        if away and incident.count < _AWAY_LOOKS:
+        if _unseen(incident) and incident.count < _AWAY_LOOKS:
             return None
         rank = _RANK[incident.severity]
         worse = any(_bad(old) and _RANK[old.severity] <= rank for old in told_others)
@@ -111,7 +119,14 @@ def _due(incident: Incident, told_others: list[Incident], now: float, repeat_s: 
     if incident.severity is not Severity.PAGE:
         return None
     wait_s = repeat_s * min(2 ** (incident.told - 1), _REPEAT_MOST)
-    return "repeat" if now - incident.last_told >= wait_s else None
+    since_s = now - incident.last_told
+    # Told by a clock that was set back since: when that was, nobody knows any more.
+    return "repeat" if since_s >= wait_s or since_s <= -repeat_s else None
+
+
+def _unseen(incident: Incident) -> bool:
+    """Whether this look saw nothing, and the next one may."""
+    return incident.health in _NO_CLAIM and incident.severity is Severity.NOTE
 
 
 def _bad(incident: Incident) -> bool:

@@ -21,9 +21,11 @@ _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,23}")
 _ENDS = re.compile(rb"[\r\n]")
 
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
-_INT = r"(\d{1,12})"
+_THOUSANDS = r"(?:,\d{3}){1,3}(?![\d.]|,\d)"
+_INT = rf"(\d{{1,3}}{_THOUSANDS}|\d{{1,12}}(?!{_THOUSANDS}))"
 _END = r"(?![\w.]|\s{0,3}%\|)"  # what a bar shows is its own, not the word's before it
-_NUMBER = r"([-+]?(?:\d{1,12}(?:\.\d{0,12})?|\.\d{1,12})(?:[eE][-+]?\d{1,3})?|nan|[-+]?inf)" + _END
+# A comma within a number is a point to some and nothing to others: such a one is not read.
+_NUMBER = r"([-+]?(?:\d{1,12}(?:\.\d{0,12}|(?!,\d))|\.\d{1,12})(?:[eE][-+]?\d{1,3})?|nan|[-+]?inf)" + _END
 
 # Coarsest unit first: its count is what a person asks for; finer ones still count as an advance.
 _STEPS: tuple[tuple[str, re.Pattern[str]], ...] = (
@@ -197,7 +199,7 @@ class _Seen:
             matches = pattern.findall(line)
             if matches:
                 index, total = matches[-1]
-                found[unit] = int(index), int(total) if total else None
+                found[unit] = _count(index), _count(total) if total else None
         counted = bars.counted(line) if "it" in found else None
         if counted:
             found.setdefault(counted, found["it"])
@@ -225,7 +227,7 @@ class _Seen:
             self._inside[unit] = _Inside(done / total if total else None, sum(bar) if bar else None)
         elif bar:
             self._etas[unit] = bar[1]
-        elif left_s is not None:
+        elif left_s is not None and not bars.within_epoch(line):
             self._etas[finest] = left_s
 
 
@@ -234,6 +236,10 @@ class _Inside(Struct, frozen=True):
 
     part: float | None = None
     takes_s: float | None = None
+
+
+def _count(text: str) -> int:
+    return int(text.replace(",", ""))
 
 
 def _place(steps: Mapping[str, tuple[int, int | None]]) -> str:

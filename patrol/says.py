@@ -39,6 +39,13 @@ class Words(LinkWords, UsageWords):
         """The command that shows the result files, where the run names some."""
         return f"babysit results {self.box} {self.run}" if self._case.run.spec.results else ""
 
+    @property
+    def begin(self) -> str:
+        """The command that begins what never started: an arming that was cut early goes on by arming."""
+        if self._case.folder_absent:
+            return f"babysit arm {self.box} {self.run}"
+        return f"babysit resume {self.box} {self.run} --yes"
+
     # Progress
 
     @property

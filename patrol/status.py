@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from fleet.model.run import Run
-from fleet.model.verdict import Progress, Severity, Verdict
+from fleet.model.verdict import TERMINAL, Progress, Severity, Verdict
 from fleet.text.say import duration
 from patrol.report import NAME_COLUMN_MAX, cut
 
@@ -80,7 +80,8 @@ def _cells(
     if progress.index is not None:
         total = f"/{progress.total}" if progress.total else ""
         steps = f"{sparkline(recent)} {progress.index}{total}".strip()
-    eta = duration(progress.eta_s) if progress.eta_s is not None else "?" if progress.total else _UNKNOWN
+    awaited = "?" if progress.total and verdict.health not in TERMINAL else _UNKNOWN
+    eta = duration(progress.eta_s) if progress.eta_s is not None else awaited
     gpu = next(
         (seen.says for seen in verdict.evidence if seen.source == "gpu" and seen.says[:4] == "GPU "), _UNKNOWN
     )

@@ -174,7 +174,7 @@ TABLE: tuple[Row, ...] = (
             "another box answers here: its id is not the one this run was armed on",
             "it may have been recycled",
         ),
-        ("babysit resume {c.box} {c.run}",),
+        ("babysit handbook {c.box} {c.run}", "babysit disarm {c.box} {c.run}"),
     ),
     Row(
         "R-LOST-2",
@@ -184,7 +184,7 @@ TABLE: tuple[Row, ...] = (
         10,
         "The run's folder was on the box and is no longer there.",
         ("the run's folder is gone from the box, and its records with it", "its home may have been wiped"),
-        ("babysit resume {c.box} {c.run}",),
+        ("babysit handbook {c.box} {c.run}", "babysit disarm {c.box} {c.run}"),
     ),
     Row(
         "R-QUEUE-1",
@@ -204,7 +204,7 @@ TABLE: tuple[Row, ...] = (
         10,
         "The run was armed more than ten minutes ago and never started.",
         ("armed {c.armed}, and never started",),
-        ("babysit resume {c.box} {c.run} --yes",),
+        ("{c.begin}",),
     ),
     Row(
         "R-RECORD-1",

@@ -61,12 +61,13 @@ def filling(case: Case) -> bool:
 def memory(case: Case, usage: Usage) -> tuple[int | None, int | None]:
     """Bytes that are used and the limit they meet: the cgroup's, else the machine's; None: not known.
 
-    Where only the machine limits it, all that the machine uses counts.
+    Where only the machine limits it, or before the cgroup does, all that the machine uses counts.
     """
-    if usage.limit_bytes is None and case.box is not None and isinstance(case.box.memory, Known):
-        machine = case.box.memory.value
-        if machine.limit_bytes:
-            return machine.used_bytes, machine.limit_bytes
+    on = case.box.memory if case.box else None
+    if isinstance(on, Known) and on.value.limit_bytes:
+        less = on.vantage == "/proc/meminfo" and on.value.limit_bytes < (usage.limit_bytes or 0)
+        if usage.limit_bytes is None or less:
+            return on.value.used_bytes, on.value.limit_bytes
     return usage.held_bytes, usage.limit_bytes
 
 

@@ -32,7 +32,7 @@ def after(verdict: Verdict, *, left_s: float, away_s: float, away_count: int) ->
     """
     if unseen(verdict) and away_s < GIVE_UP_AWAY_S:
         pause_s = min(_PAUSE_FIRST_S * 2.0 ** max(0, away_count - 1), _PAUSE_MOST_S)
-    elif verdict.health in _STAY:
+    elif verdict.health in _STAY and verdict.severity is not Severity.PAGE:
         # Before its first attempt a run has no lock to wait for: do not spin on that.
         pause_s = 1.0 if verdict.health is Health.QUEUED else 0.0
     else:

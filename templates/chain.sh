@@ -74,7 +74,13 @@ finish() {                                                # finish STATE STAGE R
   rm -f "$R/.reserve" "$R/.result"                        # blocks kept free, so that a full disk can still be reported
   [ "$alive" != '?' ] || { say "what is left cannot be told: /proc cannot be searched"; alive=''; }
   [ "$1" != done ] || death=-
-  set -- "state=$1" "attempt=$n" "stage=$2" "rc=$3" "signal=$4" "how=$death" "why=$5" "leftovers=${alive:--}" \
+  few='' count=0                                          # a record is read whole, within bounds, or not at all
+  for one in $alive; do
+    count=$((count + 1))
+    [ "$count" -le 200 ] || break
+    few=${few:+$few }$one
+  done
+  set -- "state=$1" "attempt=$n" "stage=$2" "rc=$3" "signal=$4" "how=$death" "why=$5" "leftovers=${few:--}" \
     "started_at=$began" "ended_at=$(date +%s)"
   say "attempt $n: $*"
   [ "$1" != state=failed ] || put "$R/failed.$n" "$@" || say "failed.$n could not be written"
@@ -225,7 +231,7 @@ begin() {                                                 # under both locks: ma
   plain_file "$R/run.log" && (umask 077; : >>"$R/run.log") 2>/dev/null || leave 74 unwritable "$R/run.log"
   rm -f "$R/.reserve" && (umask 077; set -C; dd if=/dev/zero bs=8192 count=1 >"$R/.reserve") 2>/dev/null || leave 74 unwritable "$R"
   put "$R/attempt" "attempt=$n" "pid=$$" "born=$b" "boot=$boot" "started_at=$began" "how=$how" 2>/dev/null ||
-    leave 74 unwritable "$R/attempt"
+    { rm -f "$R/.reserve" "$R/.new.attempt"; leave 74 unwritable "$R/attempt"; }   # room to say so
   echo "started: attempt $n"
   exec </dev/null >>"$R/run.log" 2>&1                     # from here no caller's pipe can end us
   say "attempt $n of run $run_id, expected $expect"

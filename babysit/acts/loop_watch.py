@@ -67,7 +67,8 @@ class LoopWatch:
                 return Over(SILENT, f"it goes on; looked for {duration(for_s or 0)}", self._seen)
             return over
 
-        return self._again_and_again(looked)
+        goes_on = "nobody could look any more: the link was lost"
+        return self._again_and_again(looked, deadline, goes_on)
 
     def until_met(self, for_s: float, interval_s: float) -> Over:
         """0 when the condition holds, 23 when the loop is over before, 124 after `for_s` seconds."""
@@ -82,9 +83,13 @@ class LoopWatch:
                 return over
             return Over(SILENT, f"not met in {for_s:g} s", self._seen)
 
-        return self._again_and_again(looked)
+        unmet = f"not seen to be met in {for_s:g} s: the link was lost"
+        return self._again_and_again(looked, deadline, unmet)
 
-    def _again_and_again(self, looked: Callable[[Link, Ledger, BoxSpec], Over | None]) -> Over:
+    def _again_and_again(
+        self, looked: Callable[[Link, Ledger, BoxSpec], Over | None], deadline: float | None, unseen: str
+    ) -> Over:
+        """How it ended; 124 with `unseen` where the time ran out (monotonic) and the link was not back."""
         with self._place.ledger(write=False) as ledger:
             box = box_named(self._place, ledger, self._box)
             self._question, box, _ = of_run(ledger, self._question, self._run, box)
@@ -96,6 +101,8 @@ class LoopWatch:
                         return over
                 except (LinkError, ProbeUnreadable) as error:
                     self._link.lost(error)
+                    if deadline is not None and clock.monotonic() >= deadline:
+                        return Over(SILENT, unseen, self._seen)
 
     def _round(self, link: Link, ledger: Ledger, box: BoxSpec, hold_s: float, interval_s: float) -> Asked:
         options = ("--for", f"{hold_s:g}", "--interval", f"{interval_s:g}")

@@ -59,13 +59,22 @@ def settle(
 ) -> Settled:
     """Judge each run by its probe and commit all of it as one; `kept` verdicts are reported as they are.
 
-    `began` is when the look began, host time. With `anyway` a disk that takes nothing is said in `unkept`.
+    A look that somebody overtook, who saw the run later and settled first, takes nothing back: the newer
+    verdict stands. `began` is when the look began, host time. With `anyway` a disk that takes nothing is said
+    in `unkept`.
     Raises LedgerError, or Busy after ten seconds.
     """
-    now = clock.now()
-    with kernel_lock(place.folder / "settle.lock", what="another babysit", at=now, wait_s=_COMMIT_WAIT_S):
+    lock = place.folder / "settle.lock"
+    with kernel_lock(lock, what="another babysit", at=clock.now(), wait_s=_COMMIT_WAIT_S):
+        now = clock.now()
         before = ledger.ticks.verdicts()
         histories = histories_of(ledger)
+        late = {
+            run.run_id: before[run.run_id]
+            for run, probe in seen
+            if run.run_id in before and _overtaken(histories.get(run.run_id), probe, now)
+        }
+        seen = [(run, probe) for run, probe in seen if run.run_id not in late]
         verdicts: list[Verdict] = []
         for run, probe in seen:
             folded = fold(histories.get(run.run_id, History()), run, probe, now)
@@ -77,7 +86,7 @@ def settle(
         quiet = ledger.runs.disarmed()
         watched = [verdict for verdict in verdicts if verdict.run_id not in quiet]
         opened, tells = incidents(old, watched, now, _PAGE_REPEAT_S)
-        every = (*verdicts, *kept)
+        every = (*verdicts, *late.values(), *kept)
         code = tick_exit(every)
         record = TickRecord(
             at=now,
@@ -115,7 +124,7 @@ def _committed(ledger: Ledger, record: TickRecord, *, anyway: bool) -> tuple[int
 
 def hand_on(place: Here, ledger: Ledger) -> None:
     """Start the courier when a notice is due. It runs on by itself: no receiver can hold us up."""
-    due_at = ledger.outbox.next_due()
+    due_at = ledger.outbox.next_due(clock.now())
     if due_at is None or due_at > clock.now():
         return
     from fleet.notices.courier import start_detached  # noqa: PLC0415 - a quiet tick needs no courier
@@ -142,6 +151,11 @@ def _undelivered(row: OutboxRow) -> DeliveryError:
 def finished(verdict: Verdict | None) -> bool:
     """Whether nothing can change any more, so that the box need not be asked again."""
     return verdict is not None and verdict.health in {Health.FINISHED, Health.STOPPED, Health.SUPERSEDED}
+
+
+def _overtaken(history: History | None, probe: Probe, now: float) -> bool:
+    """Whether newer facts than `probe` are known; those of the future are of a clock that was set back."""
+    return history is not None and history.facts_at is not None and probe.at < history.facts_at <= now
 
 
 def _row(before: Mapping[str, Verdict], run_id: str) -> tuple[str, int | None] | None:

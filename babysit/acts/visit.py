@@ -236,8 +236,14 @@ def no_such_box(box: BoxSpec, error: LinkError) -> NotFound | None:
     """The error for a name that nobody knows, neither a file of ours or of ssh nor a name server."""
     if error.away.cause is not Cause.RESOLVE or box.host != box.name:
         return None
+    from babysit.acts.init import aliases  # noqa: PLC0415 - where names are known there is no need of it
+    from fleet.spec.decode import meant  # noqa: PLC0415 - as above
+
     what = f"no box {box.name!r}: not in babysit.toml, not in your ssh_config, and no host name"
-    return NotFound(what, where=box.name, next=(f"ssh {box.name}",))
+    close = meant(box.name, dict.fromkeys(name for name in aliases() if name != box.name))
+    if close is None:
+        return NotFound(what, where=box.name, next=(f"ssh {box.name}",))
+    return NotFound(what, where=box.name, hint=f"did you mean {close}?", next=(f"babysit doctor {close}",))
 
 
 def _moved(box: BoxSpec, pin: Pin, address: str, took_s: float) -> BoxMoved:

@@ -11,8 +11,31 @@ if TYPE_CHECKING:
     from babysit.acts.here import Here
     from fleet.model.spec import BoxSpec, RunSpec
 
+_NAMES = 2  # box and run come before the command
 
-@click.command(context_settings={"ignore_unknown_options": False})
+
+class _AfterDashes(click.Command):
+    """Takes the job's command after --, and shows that place when an option of the job's stands before it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        typed = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if "--" in typed or len(typed) <= _NAMES or any(word[:1] == "-" for word in typed[: _NAMES + 1]):
+                raise
+            from fleet.errors import UsageError
+            from fleet.text.quote import sh
+
+            words = [sh(word) for word in typed]
+            raise UsageError(
+                f"no such option {error.option_name}: the job's command goes after --",
+                where="arm",
+                next=(" ".join(["babysit arm", *words[:_NAMES], "--", *words[_NAMES:]]),),
+            ) from None
+
+
+@click.command(cls=_AfterDashes)
 @click.argument("box")
 @click.argument("run")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)

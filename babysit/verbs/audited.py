@@ -99,7 +99,9 @@ def _cut(verb: str, given: dict[str, Any]) -> None:
         words = {key: sh(str(given[key])) for key in _named(_AFTER[verb])}
         if "box" not in words and given.get("box"):  # said as `[BOX] RUN`
             words["run"] = f"{sh(given['box'])} {words['run']}"
-        speak.note(f"next: {render_untrusted(_AFTER[verb].format(**words))}")
+        # An arming that did not get far is known nowhere: it goes on by the very command.
+        job = " ".join(["", "--", *(sh(word) for word in given["command"])]) if given.get("command") else ""
+        speak.note(f"next: {render_untrusted(_AFTER[verb].format(**words) + job)}")
 
 
 def _named(command: str) -> list[str]:

@@ -56,6 +56,10 @@ def ctl(*, box: str, queue: str, path: str, args: tuple[str, ...], spec: str | N
     from fleet.steering.queue import STATUS, Order
 
     given = tuple(arg.removeprefix(_MARK) for arg in args)
+    if not queue:  # of a variable that is not set: the home folder must not become a queue
+        raise UsageError(
+            "QUEUE is empty: it is a folder on the box", where="ctl", next=("babysit ctl --help",)
+        )
     place = here_anyway(spec)
     if path == STATUS and not given and options["kwargs"] is None:
         if options["run"] is not None:

@@ -85,7 +85,10 @@ def _asked(words: dict[str, Any], known: tuple[str, ...]) -> dict[str, Any]:
         if known:
             speak.note(f"Hosts in your ssh_config: {', '.join(known)}")
         words["box"] = click.prompt(
-            "Box (such a host, or a name of your own)", default=next(iter(known), None), err=True
+            "Box (such a host, or a name of your own)",
+            default=next(iter(known), None),
+            value_proc=_name,
+            err=True,
         )
     if words["host"] is None and words["box"] not in known:
         words["host"] = click.prompt("Its address", default=words["box"], err=True)
@@ -96,11 +99,23 @@ def _asked(words: dict[str, Any], known: tuple[str, ...]) -> dict[str, Any]:
         )
     if words["run"] is None and not words["command"]:
         words["run"] = (
-            click.prompt("Name of a job (empty: later)", default="", show_default=False, err=True) or None
+            click.prompt(
+                "Name of a job (empty: later)", default="", show_default=False, value_proc=_name, err=True
+            )
+            or None
         )
     if words["run"] is not None and not words["command"]:
         words["command"] = (click.prompt("Its command, as you would type it there", err=True),)
     return words
+
+
+def _name(typed: str) -> str:
+    """What was typed, when it can be a name or is nothing. Else the question is asked again."""
+    from fleet.spec.decode import NAME_RULE, is_name
+
+    if typed and not is_name(typed):
+        raise click.UsageError(NAME_RULE)
+    return typed
 
 
 class _Said:

@@ -1,5 +1,6 @@
 """ipc: ask and steer the loops that run on a box."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from babysit.acts.loop_watch import Over
     from fleet.steering.question import Question
 
+_WAIT_S = 10.0
 _DAY_S = 86400.0
 _MONTH_S = 30 * _DAY_S
 
@@ -25,7 +27,9 @@ _MONTH_S = 30 * _DAY_S
 @click.argument("verb", type=click.Choice(list(VERBS)))
 @click.argument("words", nargs=-1, metavar="[TARGET] [KEY=VALUE|EXPR]")
 @click.option("--run", metavar="RUN", help="Only loops of this run.")
-@click.option("--wait", type=Span(0.1, 600), default=10.0, metavar="10s", help="How long an answer may take.")
+@click.option(
+    "--wait", type=Span(0.1, 600), default=_WAIT_S, metavar="10s", help="How long an answer may take."
+)
 @click.option("--yes", is_flag=True, help="Do it without a terminal.")
 @click.option("--alone", is_flag=True, help="break, continue: also a part of a group of ranks.")
 @click.option("--group", type=click.IntRange(1), metavar="PPID", help="list: those of one parent only.")
@@ -58,7 +62,7 @@ def ipc(*, box: str, verb: str, words: tuple[str, ...], spec: str | None, **opti
     target, argument = parted(verb, words)
     _only_where_they_count(verb, options)
     if VERBS[verb].by_yes and not options["yes"] and not speak.at_a_terminal():
-        _needs_a_yes(box, verb, words)
+        _needs_a_yes(box, verb, words, {**options, "spec": spec})
     flags = ["--alone"] if options["alone"] else []
     flags += ["--group", str(options["group"])] if options["group"] else []
     flags += ["--last", str(options["last"])] if options["last"] else []
@@ -100,11 +104,16 @@ def _only_where_they_count(verb: str, options: dict[str, Any]) -> None:
         raise UsageError(f"--run means nothing to {verb}", where=verb, next=("babysit ipc --help",))
 
 
-def _needs_a_yes(box: str, verb: str, words: tuple[str, ...]) -> None:
+def _needs_a_yes(box: str, verb: str, words: tuple[str, ...], options: dict[str, Any]) -> None:
     from fleet.errors import NeedsApproval
     from fleet.text.quote import sh
 
-    typed = " ".join(sh(word) for word in (box, verb, *words))
+    # Whatever was typed to say which loops are meant, and how, stands in the next command too.
+    given = ["--run", options["run"]] if options["run"] is not None else []
+    given += ["--alone"] if options["alone"] else []
+    given += ["--wait", f"{options['wait']:g}s"] if options["wait"] != _WAIT_S else []
+    given += ["--spec", options["spec"]] if options["spec"] is not None else []
+    typed = " ".join(sh(word) for word in (box, verb, *words, *given))
     raise NeedsApproval(
         f"{verb} stops a loop on {box}: without a terminal it needs a yes",
         where=box,
@@ -150,15 +159,16 @@ def _plot(asked: "Asked", options: dict[str, Any]) -> int:
     from fleet import clock
     from fleet.steering import charts
 
-    if options["as_json"]:
-        return _show(asked, as_json=True)
     parts = asked.said.answers
     series = charts.series_of(parts)
     at = datetime.fromtimestamp(clock.now()).astimezone().isoformat(" ", "seconds")
+    say = speak.note if options["as_json"] else speak.line
     if options["png"]:
-        _written(Path(options["png"]), charts.as_png(series))
+        _written(Path(options["png"]), charts.as_png(series), say)
     if options["html"]:
-        _written(Path(options["html"]), charts.as_page(series, parts, box=asked.box, at=at).encode())
+        _written(Path(options["html"]), charts.as_page(series, parts, box=asked.box, at=at).encode(), say)
+    if options["as_json"]:
+        return _show(asked, as_json=True)
     if not (options["png"] or options["html"]):
         drawn = charts.as_text(series, speak.width(), ascii_only=not speak.takes_unicode())
         for line in drawn.rstrip("\n").split("\n"):
@@ -166,7 +176,7 @@ def _plot(asked: "Asked", options: dict[str, Any]) -> int:
     return 0
 
 
-def _written(path: Path, content: bytes) -> None:
+def _written(path: Path, content: bytes, say: Callable[[str], None]) -> None:
     from fleet.errors import UsageError
     from fleet.text.untrusted import render_untrusted
 
@@ -174,7 +184,7 @@ def _written(path: Path, content: bytes) -> None:
         path.write_bytes(content)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}", where=str(path)) from None
-    speak.line(f"written: {render_untrusted(str(path))}")
+    say(f"written: {render_untrusted(str(path))}")
 
 
 def _watch(place: "Here", box: str, question: "Question", options: dict[str, Any]) -> int:

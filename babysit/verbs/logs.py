@@ -113,7 +113,8 @@ def results(*, box: str, run: str, raw: bool, spec: str | None) -> int:
     with place.ledger_to_look() as (ledger, unwritable):
         known = run_named(ledger, run, box)
         if not known.spec.results:
-            hint = f'in babysit.toml, under [run.{run}]: results = ["FILE"]'
+            hint = f'in babysit.toml, under [run.{known.name}]: results = ["FILE"]'
+            hint += "; it holds from the next arm on"
             raise NotFound(f"run {run!r} names no result files", where=run, hint=hint)
         where = boxes_of((known,), place.spec)[known.box.name]
         with opened(ledger, where, keep=unwritable is None) as link:

@@ -140,6 +140,7 @@ def status(*, run: str | None, box: str | None, every: bool, as_json: bool) -> i
     from fleet.ledger.ledger import Ledger
     from fleet.ledger.paths import state_folder
     from fleet.model.verdict import TERMINAL
+    from fleet.text.say import plural
     from patrol import report, timeline
     from patrol.status import rings, status_table
 
@@ -157,6 +158,9 @@ def status(*, run: str | None, box: str | None, every: bool, as_json: bool) -> i
         cursor = str(last.id) if last else None
         content = report.document(known, at=last.at if last else None, cursor=cursor, exit_code=0)
         content["schema"] = "babysit.status/1"
+        unseen = [each for each in runs if each.run_id not in verdicts]
+        content["runs"] += [_unseen(each) for each in unseen]
+        content["summary"] += f"; {plural(len(unseen), 'run')} not seen yet" if unseen else ""
         content["armed"] = list(armed.phrases(fires))
         content["events"] = timeline.document(events)
         content["disarmed"] = [known.run_id for known in runs if known.disarmed_at is not None]
@@ -181,6 +185,12 @@ def status(*, run: str | None, box: str | None, every: bool, as_json: bool) -> i
     for row in lost:
         speak.prose(_undelivered(row))
     return 0
+
+
+def _unseen(run: "Run") -> dict[str, object]:
+    """A run of which no look is known, as the document has it."""
+    next_ = ["babysit patrol --once"]
+    return {"run": run.name, "id": run.run_id, "box": run.box.name, "health": None, "next": next_}
 
 
 def _undelivered(row: "OutboxRow") -> str:
@@ -215,7 +225,7 @@ def _tell_events(events: "tuple[Event, ...]", now: float, *, of_run: bool) -> No
     if events:
         speak.line("What happened, newest last" if of_run else "Commands given, newest last")
     elif of_run:
-        speak.line("Nothing has happened yet that was told, and no command was given.")
+        speak.line("Nothing has happened yet that was told, and no loop of it was sent a command.")
     for line in timeline.lines(events, now):
         speak.line(line)
 

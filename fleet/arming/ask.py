@@ -114,4 +114,8 @@ def _instead(reply: Reply, max_bytes: int) -> str:
         return f"the answer is longer than {max_bytes} bytes"
     said = render_untrusted(" ".join(decode(reply.stderr or reply.stdout).split()), _SAID_CHARS)
     status = "no exit status came" if reply.status < 0 else f"exit status {reply.status}"
-    return f"{status}, it said: {said}" if said else f"{status}, it said nothing"
+    if said:
+        return f"{status}, it said: {said}"
+    # Our command was never run, or got nothing to read.
+    early = "; does ~/.bashrc there exit, or read what is sent?" if reply.status in (0, 1) else ""
+    return f"{status}, it said nothing{early}"

@@ -61,7 +61,7 @@ def render(run: Run, plan: BoxPlan) -> ChainFiles:
     name = f"chain-{hashlib.sha256(text).hexdigest()[:8]}.sh"
     files = {
         "plan": _plan(run, plan, name, stages),
-        "spec.json": _spec(run.spec),
+        "spec.json": spec_file(run.spec),
         "budget": f"{run.spec.budget}\n".encode(),
         "nonce": f"{run.nonce}\n".encode(),
         name: text,
@@ -121,7 +121,7 @@ def digest_of(spec: RunSpec) -> str:
     return hashlib.sha256(msgspec.json.encode((stages, spec.cwd))).hexdigest()[:16]
 
 
-def _spec(spec: RunSpec) -> bytes:
+def spec_file(spec: RunSpec) -> bytes:
     """spec.json. The globs of `code` stand in the code's own file, which an older babysit does not read."""
     content = _keyed(msgspec.structs.replace(spec, code=()), _SPEC_KEYS, rest=True)
     content["stages"] = [_keyed(stage, _STAGE_KEYS, rest=True) for stage in spec.stages]

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from fleet.arming.buffering import holds_back
+from fleet.arming.chain import spec_file
 from fleet.arming.preflight import BoxReport
+from fleet.arming.read_run import SPEC_BYTES_MAX
 from fleet.errors import BoxRefused
 from fleet.model.spec import BoxSpec, RunSpec, Stage
 from fleet.text import quote, say
@@ -202,6 +204,12 @@ REFUSALS: tuple[Refusal, ...] = (
         when=lambda a: bool(_written_by_windows(a)),
         what=lambda a: f"{', '.join(_written_by_windows(a))}: a line ends in a carriage return (CRLF)",
         hint=lambda _: "the box's shell takes it for a part of the last word; write the lines with LF alone",
+        next=lambda a: (_arm(a),),
+    ),
+    Refusal(
+        when=lambda a: len(spec_file(a.spec)) > SPEC_BYTES_MAX,
+        what=lambda a: f"too long: the run's commands have {say.size(len(spec_file(a.spec)))} in all",
+        hint=lambda _: f"{say.size(SPEC_BYTES_MAX)} can be kept; put long text into a file on the box",
         next=lambda a: (_arm(a),),
     ),
     Refusal(

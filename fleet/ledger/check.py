@@ -144,7 +144,7 @@ def _unsound(file: Path) -> str:
                 return "it holds no ledger"
             (said,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             return "" if said == "ok" else str(said)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         return str(error)
 
 

@@ -18,6 +18,8 @@ ASKED_LEAST_S = 1.0
 _ASKED_TRIES = 3
 GONE_EVERY_S = 3600.0
 _JITTER = 0.25  # of the back-off, on top of it: receivers that fell together are not asked together
+# Nothing waits longer. What is due or leased later than that was written by a clock that was set back since.
+_WAITS_MOST_S = BACK_OFF_S[-1] * (1 + _JITTER)
 
 _COLUMNS = (
     "event_id, run_id, kind, severity, at, title, body, target, reference, state, due_at, tries, error"
@@ -50,9 +52,14 @@ class Outbox:
         found = self._store.rows(f"SELECT {_COLUMNS} WHERE state <> 'sent' ORDER BY at, event_id, target")
         return tuple(_row(values) for values in found)
 
-    def next_due(self) -> float | None:
+    def next_due(self, now: float) -> float | None:
         """When the next row may be claimed; None: nothing is waiting."""
-        found = self._store.rows("SELECT min(max(due_at, leased_until)) FROM outbox WHERE state = 'due'")
+        found = self._store.rows(
+            "SELECT min(max(CASE WHEN due_at > ?2 THEN ?1 ELSE due_at END,"
+            " CASE WHEN leased_until > ?2 THEN ?1 ELSE leased_until END)) FROM outbox WHERE state = 'due'",
+            now,
+            now + _WAITS_MOST_S,
+        )
         due_at: float | None = found[0][0]
         return due_at
 
@@ -63,9 +70,11 @@ class Outbox:
         """
         with self._store.transaction():
             found = self._store.rows(
-                f"SELECT {_COLUMNS} WHERE state = 'due' AND due_at <= ?1 AND leased_until <= ?1"
+                f"SELECT {_COLUMNS} WHERE state = 'due' AND (due_at <= ?1 OR due_at > ?2)"
+                " AND (leased_until <= ?1 OR leased_until > ?2)"
                 " ORDER BY tries, due_at, at, event_id, target LIMIT 1",
                 now,
+                now + _WAITS_MOST_S,
             )
             if not found:
                 return None
@@ -78,6 +87,18 @@ class Outbox:
             )
         return OutboxRow(
             row.event, row.target, row.reference, row.state, row.due_at, row.tries + 1, row.error
+        )
+
+    def overtaken(self, row: OutboxRow) -> bool:
+        """Whether its target has had newer news of the same run already."""
+        return bool(
+            self._store.rows(
+                "SELECT 1 FROM outbox JOIN event USING (event_id)"
+                " WHERE target = ? AND run_id = ? AND state = 'sent' AND at > ? LIMIT 1",
+                row.target,
+                row.event.run_id,
+                row.event.at,
+            )
         )
 
     def mark_sent(self, row: OutboxRow, at: float) -> None:

@@ -32,6 +32,8 @@ class Runs:
 
     def find(self, name_or_id: str, box: str | None = None) -> Run | None:
         """The run with this id, else the newest of this name that no other superseded; None: no such run."""
+        if not f"{name_or_id}{box or ''}".isascii():  # no name has more, and what is no text cannot be asked
+            return None
         found = self._store.rows(
             "SELECT content FROM run WHERE (run_id = ?1 OR (name = ?1 AND superseded_by IS NULL))"
             " AND (?2 IS NULL OR box = ?2) ORDER BY run_id = ?1 DESC, armed_at DESC, rowid DESC LIMIT 1",

@@ -31,12 +31,12 @@ def said(path: Path) -> Iterator[None]:
     """Every SQLite error in the block leaves it as LedgerError: what, on which file, what helps."""
     try:
         yield
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         name = getattr(error, "sqlite_errorname", "") or ""
         if name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN")) and _full(path.parent):
             name = "SQLITE_FULL"  # it could not make the small file that it keeps beside this one
-        if "decode to UTF-8" in str(error):
-            name = "SQLITE_CORRUPT"  # Python's own word for a text that is none
+        if isinstance(error, UnicodeDecodeError) or "decode to UTF-8" in str(error):
+            name = "SQLITE_CORRUPT"  # Python's words for a text that is none, or an error that quotes one
         kind, words, help_ = next((k, w, h) for prefix, k, w, h in _ERRORS if name.startswith(prefix))
         command = help_.format(file=sh(str(path)), folder=sh(str(path.parent)))
         raise kind(

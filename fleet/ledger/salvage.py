@@ -49,7 +49,7 @@ def salvage(path: Path, more: Kinds, *, strict: bool) -> dict[str, Found]:
             # A file that was cut off is opened all the same: the pages that are there can be read.
             connection.execute("PRAGMA writable_schema = ON")
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             _unless_of_the_disk(error)
             return {table: Found(whole=False) for table in TABLES}
         return {table: _table(connection, table, kinds, strict=strict) for table in TABLES}
@@ -57,7 +57,7 @@ def salvage(path: Path, more: Kinds, *, strict: bool) -> dict[str, Found]:
         connection.close()
 
 
-def _unless_of_the_disk(error: sqlite3.Error) -> None:
+def _unless_of_the_disk(error: Exception) -> None:
     name = getattr(error, "sqlite_errorname", "") or ""
     if name.startswith(_OF_THE_DISK) and name != "SQLITE_IOERR_SHORT_READ":
         raise error
@@ -71,7 +71,7 @@ def columns(connection: sqlite3.Connection, table: str) -> tuple[str, ...]:
 def _table(connection: sqlite3.Connection, table: str, kinds: Kinds, *, strict: bool) -> Found:
     try:
         names = columns(connection, table)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         _unless_of_the_disk(error)
         return Found(whole=False)
     if not names:
@@ -98,7 +98,7 @@ def version_of(path: Path) -> int:
 def _version(connection: sqlite3.Connection) -> int:
     try:
         return schema.version(connection)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         _unless_of_the_disk(error)
         return 0
 
@@ -109,27 +109,29 @@ def _rows(connection: sqlite3.Connection, table: str, names: tuple[str, ...]) ->
     # NOT INDEXED: the rows themselves are asked, never an index that may be damaged or out of step.
     sql = f"SELECT rowid, {listed} FROM {table} NOT INDEXED WHERE rowid >= ? ORDER BY rowid"  # noqa: S608 - names of ours
     last = _last(connection, table)
-    rows: list[Row] = []
+    rows: dict[int, Row] = {}
     at, steps, whole = 0, 0, True
-    while at <= last and steps < _STEPS:
+    while at <= max(last, 0) and steps < _STEPS:
         try:
             for rowid, *values in connection.execute(sql, (at,)):
-                rows.append(dict(zip(names, values, strict=True)))
-                at = rowid + 1
-                steps = 0
-        except sqlite3.Error as error:
+                # A page of which a part is gone names any ids, such as were passed long ago.
+                whole = whole and rowid >= at
+                if rowid not in rows:
+                    rows[rowid] = dict(zip(names, values, strict=True))
+                    at, steps = max(at, rowid + 1), 0
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             _unless_of_the_disk(error)
             at, steps, whole = at + 1, steps + 1, False
             continue
         break
-    return rows, whole
+    return list(rows.values()), whole
 
 
 def _last(connection: sqlite3.Connection, table: str) -> int:
     sql = f"SELECT rowid FROM {table} NOT INDEXED ORDER BY rowid DESC LIMIT 1"  # noqa: S608 - as above
     try:
         found = connection.execute(sql).fetchone()
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         _unless_of_the_disk(error)
         return _MAX_ROWID
     return int(found[0]) if found else -1

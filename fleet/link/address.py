@@ -98,21 +98,22 @@ def _address(box: BoxSpec, options: Options, ask: Asking) -> Address:
     name = (alias or (host if port == SSH_PORT else f"[{host}]:{port}")).lower()
     files = [*paths(options.get("userknownhostsfile", [])), *paths(options.get("globalknownhostsfile", []))]
     identities = [box.identity] if box.identity else options.get("identityfile", [])
-    tokens = {"%%": "%", "%d": str(Path.home()), "%h": host, "%u": getpass.getuser(), "%r": user}
+    typed, here = box.host.rpartition("@")[2], os.uname().nodename
+    places = {"%h": host, "%p": str(port), "%r": user, "%n": typed}
+    mine = {"%d": str(Path.home()), "%u": getpass.getuser(), "%i": str(os.getuid()), "%l": here}
+    tokens = {**places, **mine, "%L": here.partition(".")[0], "%k": alias or typed, "%%": "%"}
     return Address(
         host=host,
         port=port,
         user=user,
-        identities=tuple(home(_expand(path, tokens)) for path in identities if path.lower() != "none"),
+        identities=tuple(home(_named(path, tokens)) for path in identities if path.lower() != "none"),
         known_hosts=tuple(map(rehome, files)),
         host_key_alias=alias,
         lookup_name=name,
         identities_only=bool(box.identity) or options.get("identitiesonly", ["no"])[0] == "yes",
         agent=_agent(options.get("identityagent", ["SSH_AUTH_SOCK"])[0]),
         by_hand=by_hand(box),
-        way=_way(
-            box, options, ask, {"%h": host, "%p": str(port), "%r": user, "%n": box.host.rpartition("@")[2]}
-        ),
+        way=_way(box, options, ask, places),
     )
 
 
@@ -201,6 +202,12 @@ def _own_files(options: Options) -> tuple[str, ...]:
     known = " ".join(f'"{rehome(path)}"' for path in paths(options.get("userknownhostsfile", [])))
     keys = tuple(f'IdentityFile="{rehome(path)}"' for path in options.get("identityfile", []))
     return (*((f"UserKnownHostsFile={known}",) if known else ()), *keys)
+
+
+def _named(path: str, tokens: dict[str, str]) -> str:
+    """The key file that ssh means by `path`. Source: ssh_config(5), TOKENS and ENVIRONMENT VARIABLES."""
+    known = {**tokens, **{f"${{{name}}}": value for name, value in os.environ.items()}}
+    return re.sub(r"%.|\$\{\w+\}", lambda found: known.get(found[0], found[0]), path)
 
 
 def _expand(path: str, tokens: dict[str, str]) -> str:

@@ -57,10 +57,11 @@ class Link(Protocol):
 
 # The one command line that sshd ever runs for us (docs/box.md): the same for every visit, so that an account
 # can be bound to it. What differs follows on standard input; nothing is ever interpolated into a command
-# line, and no process list shows what we look for. It ends itself at the limit where the box has `timeout`.
+# line, and no process list shows what we look for. It ends itself at the limit where the box has a `timeout`
+# that knows -k. Source: busybox 1.30 has one that does not.
 _BOOT = """IFS= read -r n && s=$(dd ibs=1 count="$n" 2>/dev/null) && eval "$s\""""
 COMMAND = (
-    "exec sh -c 'IFS= read -r t || exit 1; if command -v timeout >/dev/null 2>&1; "
+    "exec sh -c 'IFS= read -r t || exit 1; if timeout -k 9 9 true >/dev/null 2>&1; "
     f'then exec timeout -k 2 "$t" sh -c "$0"; else exec sh -c "$0"; fi\' \'{_BOOT}\''
 )
 

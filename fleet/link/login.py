@@ -3,11 +3,10 @@
 Nothing is asked, typed or forwarded; the agent only signs.
 """
 
-import base64
-import binascii
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from copy import copy
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import paramiko
 from paramiko.agent import AgentSSH
 
 from fleet.link.address import Address
+from fleet.link.keys import read_key
 
 MAX_KEY_BYTES = 64 * 1024  # a 16384-bit RSA key has 13 kB
 AGENT_LIMIT_S = 5.0  # an agent that lists its keys later than this is taken for dead
@@ -25,7 +25,10 @@ _LOADING = threading.Lock()
 
 @lru_cache(maxsize=16)
 def _key(path: str, *_as_it_was: int) -> paramiko.PKey:
-    """The key in a file, read once for all boxes of a tick. Raises as the library does."""
+    """The key in a file, with the certificate beside it, read once for all boxes of a tick.
+
+    Raises as the library does.
+    """
     return paramiko.PKey.from_path(path)
 
 
@@ -98,13 +101,20 @@ class Login:
             key = self._load(path)
             if key is not None and key.asbytes() not in tried:
                 tried.add(key.asbytes())
+                if key.public_blob is not None:
+                    yield f"the certificate of {path}", key
+                    key = copy(key)  # the first one is kept for other boxes
+                    key.public_blob = None
                 yield str(path), key
-        wanted = {blob for path in self._address.identities for blob in _public_blob(Path(path))}
-        for key in self._agent_keys():
+        held = self._agent_keys()
+        halves = {path: read_key(path).public for path in self._address.identities} if held else {}
+        wanted = set(halves.values())
+        # A box has soon had enough of keys: what a file names goes before all else that the agent holds.
+        for key in sorted(held, key=lambda key: key.asbytes() not in wanted):
             if key.asbytes() in tried or (self._address.identities_only and key.asbytes() not in wanted):
                 continue
             tried.add(key.asbytes())
-            self.locked = [path for path in self.locked if key.asbytes() not in _public_blob(Path(path))]
+            self.locked = [path for path in self.locked if key.asbytes() != halves.get(path)]
             yield f"the agent's {key.get_name()} {key.fingerprint}", key
 
     def _agent_keys(self) -> tuple[paramiko.PKey, ...]:
@@ -127,7 +137,7 @@ class Login:
                     self.unusable.append(f"there is no key file {path}")
                 return None
             with _LOADING:
-                return _key(str(path), found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+                return _key(str(path), *_as_it_is(path), *_as_it_is(path.with_name(f"{path.name}-cert.pub")))
         except (
             TypeError,
             paramiko.PasswordRequiredException,
@@ -141,12 +151,10 @@ class Login:
         return None
 
 
-def _public_blob(path: Path) -> set[bytes]:
-    """The public half that lies beside a private key, as the agent names it; empty when there is none."""
-    public = path if path.suffix == ".pub" else path.with_name(f"{path.name}.pub")
+def _as_it_is(path: Path) -> tuple[int, ...]:
+    """What another file under this name would have otherwise; empty when there is none."""
     try:
-        if public.is_file() and public.stat().st_size <= MAX_KEY_BYTES:
-            return {base64.b64decode(public.read_text().split()[1], validate=True)}
-    except (OSError, IndexError, UnicodeDecodeError, binascii.Error):
-        pass
-    return set()
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -96,7 +96,7 @@ def deliver_due(
         while clock.monotonic() - began <= max(stays_s, limit_s):
             row = ledger.outbox.claim_due(now(), limit_s + _LEASE_EXTRA_S)
             if row is not None:
-                receipt = _try(row, resolve, limit_s)
+                receipt = _try(row, resolve, limit_s, late=ledger.outbox.overtaken(row))
                 if receipt.ok:
                     ledger.outbox.mark_sent(row, now())
                     counts["sent"] += 1
@@ -104,7 +104,7 @@ def deliver_due(
                     told = Told(receipt.wait_s, receipt.gone)
                     counts[ledger.outbox.mark_failed(row, receipt.says, now(), jitter, told)] += 1
                 continue
-            due_at = ledger.outbox.next_due()
+            due_at = ledger.outbox.next_due(now())
             if due_at is None or clock.monotonic() - began + due_at - now() > stays_s:
                 break
             # Looking again soon rather than sleeping through: a tick may put something newer into the outbox.
@@ -112,18 +112,20 @@ def deliver_due(
     return Delivered(counts["sent"], counts["due"], counts["dead"])
 
 
-def _try(row: OutboxRow, resolve: Callable[[str], str], limit_s: float) -> Receipt:
+def _try(row: OutboxRow, resolve: Callable[[str], str], limit_s: float, *, late: bool) -> Receipt:
     try:
         url = resolve(row.reference)
     except DeliveryError as error:
         return Receipt(ok=False, status="failed", says=redact(error.what))
-    body = row.event.body
+    title, body = row.event.title, row.event.body
+    if late:  # what is read last is taken for how it is
+        title, body = f"late: {title}", f"{body}\nlate: newer news of this run was sent before it"
     if row.tries > 1:
         body += f"\ntry {row.tries}: if you have seen this event id before, it is the same news"
     return carry(
         Parcel(
             url=url,
-            title=redact(row.event.title),
+            title=redact(title),
             body=redact(body),
             type="success" if row.event.kind == "resolved" else _TYPES[row.event.severity],
             event=row.event.event_id,

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from fleet.errors import SpecError
+from fleet.errors import SpecError, UsageError
 from fleet.model.spec import (
     CHECKPOINT_SIGNALS,
     NAME_PATTERN,
@@ -23,7 +23,7 @@ from fleet.text.say import plural
 
 SECTIONS: dict[str, type[msgspec.Struct]] = {"box": BoxSpec, "run": RunSpec, "notify": TargetSpec}
 NAME_RULE = "letters, digits, dot, dash, underscore; a letter or digit first; at most 64"
-_HOST = re.compile(r"[A-Za-z0-9_\[][^\s\x00-\x1f\x7f]*")
+_HOST = re.compile(r"[A-Za-z0-9_:][^\s\x00-\x1f\x7f\[\]]*")
 _QUOTES = "\"'"
 _SECTION_LINE = re.compile(r"""^[ \t]*\[(box|run|notify)\.("[^"]+"|'[^']+'|[^\]"'.]+)\]""", re.MULTILINE)
 
@@ -67,7 +67,16 @@ def bare_box(name: str) -> BoxSpec:
 
 
 def bare_run(name: str, box: str, command: str) -> RunSpec:
-    """A run given as `arm BOX RUN -- CMD`: one stage of the run's own name."""
+    """A run given as `arm BOX RUN -- CMD`: one stage of the run's own name.
+
+    Raises UsageError for a command with bytes that are no text.
+    """
+    try:
+        command.encode()
+    except UnicodeEncodeError:
+        what = "the command is no UTF-8; records cannot hold it"
+        hint = "write it in UTF-8, or into a script on the box and arm that"
+        raise UsageError(what, where=name, hint=hint) from None
     return RunSpec(name=name, box=box, stages=(Stage(name=name, command=command),))
 
 
@@ -114,20 +123,20 @@ def _stages(path: str, tables: Any, problems: list[str]) -> Iterator[Stage]:
     if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
         problems.append(f"{path}: needs one or more stages{_HINTS['stages']}")
         return
-    seen: set[str] = set()
+    seen: list[object] = []
     for number, table in enumerate(tables, 1):
         stage = _entry(Stage, f"{path}[{number}]", table, problems)
-        name = str(table.get("name"))
-        if name in seen:
+        name = table.get("name")
+        if name in seen and name is not None:
             problems.append(f"{path}[{number}].name: {name!r} is there twice; markers are kept by name")
-        seen.add(name)
+        seen.append(name)
         if stage is not None:
             yield stage
 
 
 def _within(shape: type[msgspec.Struct], path: str, values: dict[str, Any]) -> Iterator[str]:
     if shape is BoxSpec and not _HOST.fullmatch(str(values.get("host", "x"))):
-        yield f"{path}.host: {values['host']!r} is no host name (no spaces, no leading dash)"
+        yield f"{path}.host: {values['host']!r} is no host name (no spaces, brackets or leading dash)"
     if shape is Stage and not str(values.get("command", "x")).strip():
         yield f"{path}.command: is empty"
     for key in ("cwd", "state_dir", "lock_dir", "ipc_link", "loops", "command", "checkpoint"):

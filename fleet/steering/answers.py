@@ -16,8 +16,7 @@ from fleet.text.untrusted import render_untrusted
 MET, USAGE, NO_LOOP, REFUSED, DIED, SILENT = 0, 2, 3, 22, 23, 124
 CODES = frozenset({MET, USAGE, NO_LOOP, REFUSED, DIED, SILENT})
 _IPC = "onbox.ipc/1"
-_MOST = 1000
-_LIST = "ipc list"  # what the tool says to whoever stands on the box
+_LIST, _HELP = "ipc list", "ipc --help"  # what the tool says to whoever stands on the box
 _LOOKS = 100  # of one round of tail, at most
 
 
@@ -74,7 +73,7 @@ def said(called: Called, *, where: str) -> tuple[Said, ...]:
 def _document(content: bytes, where: str) -> Said:
     found = from_box(content, Said, max_bytes=MAX_BYTES, where=where, what="its answer", odd_numbers=True)
     codes = {part.exit_code for part in found.answers} | {found.exit_code}
-    if found.schema != _IPC or codes - CODES or len(found.answers) > _MOST:
+    if found.schema != _IPC or codes - CODES:
         raise ProbeUnreadable("its answer contradicts itself", where=where)
     return found
 
@@ -88,7 +87,9 @@ def untyped(found: Said, run: str | None) -> Said:
 
 
 def next_of(found: Said, box: str) -> tuple[str, ...]:
-    """The commands that help where no loop was asked, or too many were meant."""
+    """The commands that help where no loop was asked, too many were meant, or no command was understood."""
+    if found.error is not None and found.exit_code == USAGE and found.error.next == _HELP:
+        return ("babysit ipc --help",)
     if found.error is None or (found.exit_code != NO_LOOP and found.error.next != _LIST):
         return ()
     return (f"babysit ipc {sh(box)} list",)

@@ -59,7 +59,7 @@ class Question(Struct, frozen=True):
         if self.target is None and self.tag is None and self.verb not in _SEVERAL:
             flags.append("--only")
         rest = () if self.argument is None else (self.argument,)
-        return ("ipc", self.verb, *flags, "--", self.target or "all", *rest)
+        return ("ipc", self.verb, *flags, "--", "all" if self.target is None else self.target, *rest)
 
     def text(self, box: str) -> str:
         """The command as a person reads it in a list of what was done: `ipc set train lr=0.1 on gpu1`."""
@@ -82,4 +82,10 @@ def parted(verb: str, words: tuple[str, ...]) -> tuple[str | None, str | None]:
         )
     argument = words[-1] if kind.takes else None
     target = words[0] if len(words) > least else None
+    if target == "":  # of a variable that is not set: it must not come to mean every loop
+        raise UsageError(
+            f"the target of {verb} is empty: left out it is the one loop there is, `all` is every loop",
+            where=verb,
+            next=("babysit ipc --help",),
+        )
     return target, argument

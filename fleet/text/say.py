@@ -27,10 +27,11 @@ def ago(seconds: float) -> str:
 
 def size(count: float) -> str:
     """Bytes in the largest decimal unit that keeps a digit before the point: `84 kB`, `412 GB`."""
-    if count < 1000:
+    rounded = float(f"{count:.3g}")  # first, since it may be what takes it to the next unit
+    if rounded < 1000:
         return f"{count:.0f} B"
-    power = min(int(math.log10(count) // 3), 5)
-    return f"{count / 1000**power:.3g} {' kMGTP'[power]}B"
+    power = min(int(math.log10(rounded) // 3), 5)
+    return f"{rounded / 1000**power:.3g} {' kMGTP'[power]}B"
 
 
 def plural(count: int, word: str) -> str:

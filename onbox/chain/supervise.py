@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any, Dict, Iterable, NoReturn, Sequence, Tuple
+from typing import Any, Dict, Iterable, NoReturn, Sequence, Set, Tuple
 
 from onbox.fs import check_plain, sync_folder, write_durably
 
@@ -24,13 +24,14 @@ def supervise(result: Path, command: Sequence[str]) -> int:
     """The exit status to end with: the command's own, or 128 and its signal's number.
 
     The file at `result` then holds `kind=exit|signal`, `value=N`, `core=0|1`. 125 and no such
-    file: the command could not be started. TERM, INT and HUP go on to the command.
+    file: the command could not be started. TERM, INT and HUP go on to the command,
+    where we were not started to ignore them.
     """
     try:
         begin_result(result)
     except OSError as error:
         return cannot("use %s" % result, error)
-    waited = set(FORWARDED) | {signal.SIGCHLD}
+    waited = {*forwarded(), signal.SIGCHLD}
     child_before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, the kernel would reap before us
     mask_before = signal.pthread_sigmask(signal.SIG_BLOCK, waited)
     reading, writing = os.pipe()
@@ -76,10 +77,14 @@ def signals_before(child: Any, mask: Iterable[int]) -> None:
     for name in _SET_BY_PYTHON:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_DFL)
-    for number in FORWARDED:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)
+    for number in forwarded():
+        signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def forwarded() -> Set[int]:
+    """Those that go on to a command; what we were started to ignore (nohup, a shell's `&`) stays ignored."""
+    return {number for number in FORWARDED if signal.getsignal(number) is not signal.SIG_IGN}
 
 
 def own_environment() -> Dict[bytes, bytes]:

@@ -98,6 +98,12 @@ def _seconds(raw: str) -> float:
     return value
 
 
+def _tag(raw: str) -> str:
+    if not raw:
+        raise argparse.ArgumentTypeError("an empty tag is that of no run")
+    return raw
+
+
 _seconds.__name__ = "seconds"  # argparse names it where the text is none
 
 
@@ -119,7 +125,9 @@ def _parser() -> argparse.ArgumentParser:
         "--expires", type=_seconds, metavar="S", help="Not applied when taken later than S seconds"
     )
     parser.add_argument(
-        "--tag", help="Only to a program whose BABYSIT_TAG is TAG, or TAG/...: else 22, and nothing is sent"
+        "--tag",
+        type=_tag,
+        help="Only to a program whose BABYSIT_TAG is TAG, or TAG/...: else 22, and nothing is sent",
     )
     parser.add_argument(
         "--archive", action="store_true", help="First move both files aside; not while a program listens"

@@ -43,8 +43,7 @@ def main(words: List[str]) -> int:
             if isinstance(error, BrokenPipeError):
                 raise
             what = str(error) if error.filename is None else "%s: %s" % (error.filename, error.strerror)
-            found = Trouble(answers.USAGE, "folder", what, "ls -la %s" % quoted(str(place.directory())))
-            return _troubled(verb, found, as_json=as_json)
+            return _troubled(verb, Trouble(answers.USAGE, "folder", what, _next()), as_json=as_json)
     except SystemExit as ended:  # argparse has printed its help
         return ended.code if isinstance(ended.code, int) else answers.USAGE
     except around.Ended as ended:
@@ -55,6 +54,14 @@ def main(words: List[str]) -> int:
     finally:
         for number, listener in before.items():
             signal.signal(number, listener)
+
+
+def _next() -> str:
+    """The command that shows the folder, or names one where there is none."""
+    try:
+        return "ls -la %s" % quoted(str(place.directory()))
+    except OSError:
+        return "export LOOPCTL_DIR=/tmp/ipc-%d" % os.getuid()
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -82,7 +82,9 @@ def asks_for_json(words: List[str]) -> bool:
 
 def _with_target(name: str, one: argparse.ArgumentParser) -> None:
     one.add_argument("target", metavar="TARGET", help="pid, all, glob, parent's pid, PID/N")
-    one.add_argument("--tag", metavar="TAG", help="only loops whose BABYSIT_TAG is TAG, or TAG/...")
+    one.add_argument(
+        "--tag", type=_tag, metavar="TAG", help="only loops whose BABYSIT_TAG is TAG, or TAG/..."
+    )
     one.add_argument("--only", action="store_true", help="refuse where TARGET means several loops")
     if name in ("continue", "break"):
         one.add_argument("--alone", action="store_true", help="also a part of a group: the others may hang")
@@ -110,6 +112,12 @@ def _seconds(text: str) -> float:
     if not 0.01 <= seconds <= _LONGEST_S:
         raise argparse.ArgumentTypeError("%r is no time from 0.01 s to 30 days" % text[:40])
     return seconds
+
+
+def _tag(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("an empty tag is that of no run")
+    return text
 
 
 def _whole(text: str) -> int:

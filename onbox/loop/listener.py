@@ -65,9 +65,9 @@ class Listener:
     def stop(self, within_s: float) -> bool:
         """Whether the thread has ended: it may be with an asker that does not read."""
         thread = self._thread
-        if thread is None or thread is threading.current_thread():
-            return thread is None
         self._stopping = True
+        if thread is None or thread is threading.current_thread():  # ours: its garbage was the last loop
+            return thread is None
         self.wake()
         thread.join(within_s)
         return not thread.is_alive()

@@ -33,8 +33,8 @@ class Presence:
         self._card = self._card._replace(loops=named)
         cards.write(self.folder, self._card)
         if self._registered != loops[0].n:
-            self._registered = loops[0].n
             registry.changed(self.folder, lambda entries: self._list(entries, loops[0]))
+            self._registered = loops[0].n
 
     def write_state(self, loop: Loop) -> None:
         """Nothing comes back: the state is there, if enough iterations were finished since the last."""
@@ -67,7 +67,7 @@ class Presence:
         entries.pop(str(self._pid), None)
         entries[str(self._pid)] = {
             "pid": self._pid,
-            "label": loop.label,
+            "label": loop.label[: cards.LABEL],
             "script": _script(),
             "language": "python",
             "start_time": started.isoformat(),

@@ -40,6 +40,7 @@ class Process:
         self._seen: Dict[int, int] = {}
         self._seen_at = 0.0
         self._stale = False
+        self._unsaid = False  # what could not be written is tried again at the next look, not at each waking
         self._due_at = 0.0
         self._pace_s = _STATE_S
 
@@ -70,9 +71,12 @@ class Process:
                 self._left.append((loop, where))
             if self._loops:
                 self._changed()
+                cut = None
             else:
-                self._close()
+                cut = self._close()
         loop.farewell()
+        if cut is not None:
+            raise cut
 
     def take(self, line: bytes, cut: bool) -> bool:  # noqa: FBT001 - as the listener says it
         """Whether it was a line of 0.1.x. Its effect is done, or waits for the end of the iteration."""
@@ -92,6 +96,7 @@ class Process:
         now = time.monotonic()
         if now < self._due_at and not self._stale and not self._ended:
             return self._due_at - now
+        self._stale = self._stale or self._unsaid
         self._pace_s = _STATE_S if self._moved(now) else min(self._pace_s * 2, _DOZE_S)
         self._due_at = now + self._pace_s
         try:
@@ -103,6 +108,7 @@ class Process:
             outermost = self._outermost()
             if outermost is not None and self._presence is not None:
                 self._presence.write_state(outermost)
+                self._leave_no_state(self._presence)
             self._due_at = max(self._due_at, now + _COST * (time.monotonic() - now))
         except Exception as error:  # noqa: BLE001 - a full disk, a folder that went away
             self.faults.note(error)
@@ -183,23 +189,42 @@ class Process:
         self._guarded(self._describe)
         self._listener.start()
 
-    def _close(self) -> None:
-        """Nothing comes back: nothing of this process lies in the folder any more but how its loops ended."""
+    def _close(self) -> Optional[BaseException]:
+        """What interrupted it, None for nothing: all that lies in the folder is how the loops ended."""
         presence, listener, self._listener = self._presence, self._listener, None
         if presence is None or listener is None:
             self._guarded(lambda: self._record(durably=False))
-            return
-        if listener.has_fifo():
-            place.gone(place.fifo(presence.folder, self.pid))
-        ended = listener.stop(_STOP_S)
-        if ended:
-            self._guarded(listener.drain)
-        self._guarded(lambda: self._record(durably=True))
-        self._guarded(presence.unregister)
-        presence.remove()
-        self._guarded(lambda: signals.put_back(listener.credits))
-        signals.heard_by(None)
-        listener.close()
+            return None
+        fifo = place.fifo(presence.folder, self.pid)
+        last_words = (
+            lambda: listener.has_fifo() and place.gone(fifo),
+            lambda: listener.stop(_STOP_S) and listener.drain(),
+            lambda: self._record(durably=True),
+        )
+        cut = self._through(*last_words)
+        if cut is not None:  # a second Ctrl-C: raised when all is tidied
+            self._through(*last_words)
+        return (
+            self._through(
+                presence.unregister,
+                presence.remove,
+                lambda: signals.put_back(listener.credits),
+                lambda: signals.heard_by(None),
+                listener.close,
+            )
+            or cut
+        )
+
+    def _through(self, *acts: Callable[[], object]) -> Optional[BaseException]:
+        """What interrupted one of them, None for nothing; each was begun."""
+        return next(filter(None, [self._cut(act) for act in acts]), None)
+
+    def _cut(self, act: Callable[[], object]) -> Optional[BaseException]:
+        try:
+            self._guarded(act)
+        except BaseException as error:  # noqa: BLE001 - goes on, when all were begun
+            return error
+        return None
 
     def _guarded(self, act: Callable[[], object]) -> None:
         try:
@@ -221,8 +246,19 @@ class Process:
     def _describe(self) -> None:
         loops = self._living()
         if self._stale and loops and self._presence is not None:
-            self._stale = False
+            self._stale, self._unsaid = False, True
             self._presence.describe(loops)
+            self._unsaid = False
+
+    def _leave_no_state(self, presence: Presence) -> None:
+        """Nothing comes back: a state that was written beside the end of the last loop is gone."""
+        # Whoever holds the lock is ending it now, waits for this thread, and takes the state away then.
+        if not self._loops and self._lock.acquire(blocking=False):
+            try:
+                if not self._loops:
+                    place.gone(place.state(presence.folder, self.pid))
+            finally:
+                self._lock.release()
 
     def _moved(self, now: float) -> bool:
         """Whether any loop came further since the last look; a main thread that did has heard its signals."""
@@ -241,6 +277,10 @@ class Process:
         """Nothing comes back: the ends that nobody wrote yet are written, the newest durably if wanted."""
         while self._ended:
             loop = self._ended.popleft()
-            loop.freeze()
-            if self._presence is not None:
-                self._presence.record(loop, durably=durably and not self._ended)
+            try:
+                loop.freeze()
+                if self._presence is not None:
+                    self._presence.record(loop, durably=durably and not self._ended)
+            except KeyboardInterrupt:
+                self._ended.appendleft(loop)
+                raise

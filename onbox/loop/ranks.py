@@ -12,6 +12,7 @@ GO, VOID = "go", "void"
 VOTE_WITHIN_S = 5.0
 _AGAIN_S = 0.005
 _WORD = 16
+_NO_RUN_ID = "none"  # torchrun and accelerate say so where they are given no id: jobs beside each other alike
 
 
 class Held(NamedTuple):
@@ -35,13 +36,15 @@ def group(name: Optional[object], rank: Optional[int], world: Optional[int]) -> 
     said = os.environ.get
     if name is None:
         run, address, port = said("TORCHELASTIC_RUN_ID"), said("MASTER_ADDR"), said("MASTER_PORT")
-        name = run or ("%s:%s" % (address, port) if address and port else None)
+        name = (run if run != _NO_RUN_ID else None) or (
+            "%s:%s" % (address, port) if address and port else None
+        )
         if name is None or _whole(said("RANK")) is None or _whole(said("WORLD_SIZE")) is None:
             return Group(None, None, None)
     return Group(
         str(name)[:200],
-        _whole(said("RANK")) if rank is None else int(rank),
-        _whole(said("WORLD_SIZE")) if world is None else int(world),
+        _whole(said("RANK") if rank is None else str(int(rank))),
+        _whole(said("WORLD_SIZE") if world is None else str(int(world))),
     )
 
 

@@ -186,10 +186,10 @@ class _Life:
         try:
             if kind is GeneratorExit:
                 self.how = ends.LEFT
-                # Two frames above stands who ran the loop, or whoever let go of it.
-                runner = sys._getframe(2)  # noqa: SLF001 - nothing else sees the for statement
-                where = (runner.f_code, runner.f_lineno)
                 error = None
+                # Two frames above stands who ran the loop, or whoever let go of it; nobody, as a thread ends.
+                runner = sys._getframe(1).f_back  # noqa: SLF001 - nothing else sees the for statement
+                where = None if runner is None else (runner.f_code, runner.f_lineno)
             elif kind is not None:
                 self.how = ends.SIGNAL if issubclass(kind, KeyboardInterrupt) else ends.EXCEPTION
             self._process.end(self.loop, self.how, error, where)

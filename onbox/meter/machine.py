@@ -9,7 +9,6 @@ from onbox.meter.cgroup import kills_of
 from onbox.meter.files import Files
 from onbox.meter.records import more
 
-_NET_BYTES = 65536
 _OFTEN_S = 1.0
 _SELDOM_S = 30.0
 # What may hang for ever when its server does; asking it could hold the watcher.
@@ -70,7 +69,7 @@ class Machine:
 
     def _read_often(self) -> None:
         with contextlib.suppress(OSError):  # the process is gone: what was counted stands
-            self._net = net_of(self._files.read(self._own + "/net/dev", _NET_BYTES))
+            self._net = net_of(self._files.read_all(self._own + "/net/dev", kept=True))
         try:
             self._psi = psi_of(self._files.read(self._proc + "/pressure/memory"))
         except OSError:

@@ -1,5 +1,6 @@
 """Samples of a command and all that belongs to it, as lines; what they come to, and the record of its end."""
 
+import contextlib
 import os
 import time
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -185,8 +186,10 @@ class Sampler:
         self._tree = Tree(pid, alone=self._alone, mark=self._mark, files=self._files, proc=proc)
         self._at = time.monotonic()
         machine = Machine(pid, self._files, proc)
-        mounts, own = content(proc + "/self/mountinfo"), content("%s/%d/cgroup" % (proc, pid))
-        self._group = Group(levels(own, mounts), self._files)
+        mounts = b""
+        with contextlib.suppress(OSError):
+            mounts = self._files.read_all(proc + "/self/mountinfo", kept=False)
+        self._group = Group(levels(content("%s/%d/cgroup" % (proc, pid)), mounts), self._files)
         self._kills = Kills(self._group, machine, self._at)
         self._gpu: Any = None
         if options.gpu:

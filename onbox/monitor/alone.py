@@ -3,7 +3,7 @@
 import signal
 from typing import Any, Callable, Optional, Sequence
 
-from onbox.chain.supervise import FORWARDED, own_environment, signals_before
+from onbox.chain.supervise import forwarded, own_environment, signals_before
 from onbox.monitor.asked import found
 from onbox.monitor.launch import Launch
 from onbox.monitor.waits import SignalWait, Wait
@@ -14,11 +14,14 @@ class Signals:
     """TERM, INT, HUP and the ends of children wait until they are asked for; the command never sees that."""
 
     def __init__(self) -> None:
-        self._waited = {*FORWARDED, signal.SIGCHLD}
+        self._waited = {*forwarded(), signal.SIGCHLD}
         self._child = signal.signal(
             signal.SIGCHLD, signal.SIG_DFL
         )  # ignored, the kernel would collect before us
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._waited)
+        if signal.SIGINT in self._waited:
+            # Python's own listener, who hears nothing now: a run's checkpoint is asked of those who listen.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     def before(self) -> None:
         """Nothing comes back: this process, a fork of ours, has the signals that we began with."""

@@ -154,7 +154,9 @@ def _stream(
         if name == "stderr" and paths["stdout"] is not None and os.fspath(path) == os.fspath(paths["stdout"]):
             given[name] = subprocess.STDOUT  # two openings would write over each other
             return
-        files.append(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666))
+        # O_APPEND: by another name it may be the other stream's file.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
+        files.append(os.open(path, flags, 0o666))
         given[name] = files[-1]
     elif capture or given.get(name, subprocess.PIPE) == subprocess.PIPE:
         rings[name] = None if capture or name in given else KEPT_BYTES

@@ -13,6 +13,7 @@ from onbox.monitor import asked, kernel
 from onbox.monitor.alone import Signals, start
 from onbox.monitor.ending import end_tree
 from onbox.monitor.report import Report
+from onbox.monitor.saying import say
 from onbox.monitor.sink import LineFile, Sink
 from onbox.monitor.watch import Death, Watch, send
 
@@ -64,7 +65,7 @@ def main(words: List[str]) -> int:
         asked.positive(interval=line.interval, max_interval=line.max_interval)
         asked.not_negative(grace=line.grace, timeout=0.0 if line.timeout is None else line.timeout)
     except ValueError as error:
-        _say("onbox exec: %s\n%s" % (_plain(str(error)), _USAGE))
+        say("onbox exec: %s\n%s" % (_plain(str(error)), _USAGE))
         return USAGE
     files: List[int] = []
     command = None
@@ -74,7 +75,7 @@ def main(words: List[str]) -> int:
     except Exception as error:  # noqa: BLE001 - whatever it is, nobody is to take it for the command's end
         code = _cannot("watch %s" % line.words[0], error)
         step = None if command is None else command.left()
-        _say("next: %s" % (step or "mend that, or run the command without exec"))
+        say("next: %s" % (step or "mend that, or run the command without exec"))
         return code
     finally:
         asked.close(files)
@@ -152,11 +153,14 @@ class _Exec:
         name = self._line.words[0]
         error = start(self._line.words, self._watch, signals, self._pass_on, **self._streams)
         if error is not None:
+            path = asked.found(name, os.environ)
+            if isinstance(error, FileNotFoundError) and "/" in path and os.path.isfile(path):  # noqa: PTH113 - a word
+                error = OSError(0, "its interpreter is not there")  # whom the kernel missed, it does not say
             missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
             code = NOT_FOUND if missing else NOT_EXECUTABLE
             self._watch.finish(death=Death(exit_code=code), cpu_s=time.process_time())
             if missing:
-                _say("onbox exec: command not found: %s" % _plain(name))
+                say("onbox exec: command not found: %s" % _plain(name))
                 return code
             return _cannot("execute %s" % name, error, code)
         self._pid = self._watch.pid
@@ -164,10 +168,10 @@ class _Exec:
         death = self._watch.finish(killed, cpu_s=time.process_time())
         end = Report(self._watch.end.decode().rstrip("\n") or "{}")
         if self._line.json:
-            _say(end, sys.stderr if self._line.stdout is None else sys.stdout)
+            say(end, sys.stderr if self._line.stdout is None else sys.stdout)
         elif not self._line.quiet:
             for text in told(name, end.record):
-                _say("onbox: %s" % _plain(text))
+                say("onbox: %s" % _plain(text))
         if killed == "timeout":
             return TIMED_OUT
         if death.signal is not None:
@@ -264,18 +268,5 @@ def _cannot(act: str, error: Exception, code: int = CANNOT_START) -> int:
     why = getattr(error, "strerror", None) or str(error) or type(error).__name__
     path = getattr(error, "filename", None)
     where = "" if path is None or act.endswith(str(path)) else "%s: " % (path,)
-    _say(_plain("onbox exec: cannot %s: %s%s" % (act, where, why)))
+    say(_plain("onbox exec: cannot %s: %s%s" % (act, where, why)))
     return code
-
-
-def _say(text: str, stream: Any = None) -> None:
-    """Nothing comes back. Who reads us may be gone, or never was: that is not how the command ended."""
-    stream = sys.stderr if stream is None else stream
-    if stream is None:
-        return
-    try:
-        print(text, file=stream, flush=True)
-    except OSError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())  # or Python tries again as it ends, and makes it our status
-        os.close(nowhere)

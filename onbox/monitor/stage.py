@@ -143,6 +143,7 @@ def _short(end: bytes) -> Optional[Dict[str, Any]]:
         return None
     record: Dict[str, Any] = json.loads(end.decode())
     record.pop("summary", None)
+    record["left_running_count"] = len(record["left_running"])
     record["left_running"] = [
         {**one, "command": str(one.get("command"))[:_WORDS]} for one in record["left_running"][:_LEFT]
     ]

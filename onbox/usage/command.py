@@ -1,7 +1,6 @@
 """`usage RUN_FOLDER|FILE`: what a watched command used, as a table and curves, or as one document."""
 
 import argparse
-import contextlib
 import json
 import os
 import sys
@@ -9,18 +8,20 @@ import textwrap
 from pathlib import Path
 from typing import Any, Dict, List
 
+from onbox.ipc.around import open_streams
 from onbox.ipc.shown import WIDTH, shown
 from onbox.usage.files import MOST_POINTS, Nothing, Wanted
 from onbox.usage.profile import SCHEMA, profile
 from onbox.usage.remarks import remarks
 from onbox.usage.says import charts, table
 
-USAGE, NOTHING, READER_GONE = 2, 3, 141
+USAGE, NOTHING, UNWRITTEN, READER_GONE = 2, 3, 74, 141
 _LONGEST_S = 366 * 86400.0
 
 
 def main(words: List[str]) -> int:
     """The exit code of the command line `usage WORDS`: 0 shown, 3 there is nothing to show, 2 usage."""
+    open_streams()
     try:
         options = _parser().parse_args(words)
     except SystemExit as ended:  # argparse has said what it wanted to say
@@ -36,15 +37,19 @@ def main(words: List[str]) -> int:
     except OSError as error:
         why = "not-there" if isinstance(error, FileNotFoundError) else "unreadable"
         document = _nothing(Nothing(why, (error.strerror or "it cannot be read").lower()))
-    with contextlib.suppress(BrokenPipeError):
+    try:
         if options.json:
             print(json.dumps(document))
         else:
             _show(_harmless(document), str(place))
         sys.stdout.flush()
         return int(document["exit_code"])
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python complains once more at its end
-    return READER_GONE
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python complains once more at its end
+        if isinstance(error, BrokenPipeError):
+            return READER_GONE
+        print("usage: the answer cannot be written: %s" % error.strerror, file=sys.stderr)
+        return UNWRITTEN
 
 
 def _nothing(why: Nothing) -> Dict[str, Any]:
@@ -86,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="usage",
         allow_abbrev=False,
         description="What a watched command used: processor, memory, GPU, disk, processes.",
-        epilog="Exit codes: 0 shown, 2 command line, 3 there is nothing to show.",
+        epilog="Exit codes: 0 shown, 2 command line, 3 there is nothing to show, 74 it cannot be written.",
     )
     parser.add_argument("place", metavar="RUN_FOLDER|FILE", help="a run's folder, or a file of samples")
     parser.add_argument("--stage", metavar="S", help="only this stage")

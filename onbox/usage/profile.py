@@ -152,7 +152,8 @@ def _totals(
     return {
         "cpu_mean_pct": mean,
         "cpu_peak_pct": course.highest.get("cpu_pct"),
-        "memory_peak_bytes": max((value for value in peaks if value is not None), default=None),
+        # 0: gone before it was looked at, and smaller than its watcher, whom the kernel's figure counts too.
+        "memory_peak_bytes": max((value for value in peaks if value), default=None),
         "memory_limit_bytes": course.limit if limit_kb is None else limit_kb * 1024,
         "cgroup_peak_bytes": course.cgroup if cgroup_kb is None else cgroup_kb * 1024,
         "rising_since_ms": _whole(summary.get("rising_since_ms")),

@@ -10,7 +10,7 @@ from onbox.wire.text import dumped, loaded
 _CAP = 64 << 10
 _FORMAT = 1
 _LOOPS = 100  # of one process at a time: a card stays under its cap
-_LABEL = 200
+LABEL = 200  # characters; one of megabytes would take the registry from everyone
 
 
 class Loop(NamedTuple):
@@ -57,7 +57,7 @@ def write(folder: Path, card: Card) -> None:
         "format": _FORMAT,
         **card.identity._asdict(),
         **{key: value for key, value in card._asdict().items() if key not in {"identity", "loops"}},
-        "loops": [{**loop._asdict(), "label": loop.label[:_LABEL]} for loop in card.loops[:_LOOPS]],
+        "loops": [{**loop._asdict(), "label": loop.label[:LABEL]} for loop in card.loops[:_LOOPS]],
     }
     place.write_whole(place.card(folder, card.identity.pid), dumped(written))
 

@@ -13,14 +13,26 @@ class Unsafe(OSError):  # noqa: N818 - reads as what happened
 
 
 def directory() -> Path:
-    """The folder as the environment says it, unchecked, perhaps not there: `$LOOPCTL_DIR`, else `~/.ipc`."""
+    """The folder as the environment says it, unchecked, perhaps not there: `$LOOPCTL_DIR`, else `~/.ipc`.
+
+    Raises Unsafe where there is no home.
+    """
     said = os.environ.get("LOOPCTL_DIR")
-    return Path(said) if said else Path.home() / ".ipc"
+    if said:
+        return Path(said)
+    try:
+        return Path.home() / ".ipc"
+    except (RuntimeError, KeyError):  # as Python 3.8 says it
+        what = "no home folder: HOME is not set, and uid %d has no account" % os.getuid()
+        raise Unsafe(what) from None
 
 
 def opened() -> Path:
-    """The folder, there and ours. Raises Unsafe, or OSError where it cannot be made."""
-    return _made(directory())
+    """The folder, there and ours, by a path that holds when the program goes elsewhere.
+
+    Raises Unsafe, or OSError where it cannot be made.
+    """
+    return _made(directory().absolute())
 
 
 def ours(folder: Path) -> Path:

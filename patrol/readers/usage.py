@@ -46,6 +46,7 @@ class _End(Struct, frozen=True):
     oom: _Oom | None = None
     wall_s: _Amount | None = None
     left_running: list[Any] = []
+    left_running_count: _Count | None = None
 
 
 class _File(Struct, frozen=True):
@@ -113,7 +114,7 @@ def _usage(file: _File, now: float) -> Usage:
         cgroup_bytes=_bytes(file.cgroup_used_kb),
         limit_bytes=_bytes(file.cgroup_limit_kb) or None,
         gpu_pct=file.gpu_busy,
-        peak_bytes=_bytes(summary.peak_mem_rss_kb),
+        peak_bytes=_bytes(summary.peak_mem_rss_kb) or None,  # 0: it was gone before it was looked at
         peak_at=_seconds(summary.peak_mem_rss_at_ms, now),
         peak_cgroup_bytes=_bytes(summary.peak_cgroup_used_kb),
         peak_gpu_bytes=summary.peak_gpu_mem_bytes,
@@ -127,7 +128,7 @@ def _usage(file: _File, now: float) -> Usage:
             end.killed_by,
             end.wall_s,
             end.oom.scope if end.oom is not None and end.killed_by == "oom" else None,
-            len(end.left_running),
+            len(end.left_running) if end.left_running_count is None else end.left_running_count,
         ),
     )
 

@@ -56,6 +56,7 @@ the_job() {                       # job = the stage's own process: below the she
 by_signal() {
   case $1 in HUP) c_bit=0 ;; INT) c_bit=1 ;; USR1) c_bit=9 ;; USR2) c_bit=11 ;; *) outcome failed 'no such signal'; return ;; esac
   c_was=$(marks) c_sent=''
+  [ -n "$c_was" ] || c_was=$(marks)            # what a disk was slow to tell it knows by now
   for c_pid in $left; do          # one that does not listen would only die of it: the shell around a trainer, say
     case $(tr '\000' ' ' 2>/dev/null <"/proc/$c_pid/cmdline") in *" supervise "*"/$run/.result -- "* | *" watched "*"/$run/.result "*) continue ;; esac
     c_mask=$(sed -n 's/^SigCgt:[[:space:]]*//p' "/proc/$c_pid/status" 2>/dev/null)
@@ -67,7 +68,7 @@ by_signal() {
   c_new='' c_still=0
   while :; do                     # no checkpoint is yet: a file that grows, or stands still under who still writes it
     c_now=$(marks)
-    if [ -z "$c_now" ] || [ "$c_now" = "$c_was" ]; then c_still=0
+    if [ -z "$c_was" ] || [ -z "$c_now" ] || [ "$c_now" = "$c_was" ]; then c_still=0
     elif [ "$c_now" = "$c_new" ]; then c_still=$((c_still + 1))
     else c_new=$c_now c_still=0; fi
     # Two seconds the same, and nobody writes; but some keep a file open for good, and thirty seconds are no pause.
@@ -76,25 +77,38 @@ by_signal() {
     for c_pid in $c_sent; do gone "$c_pid" || c_alive=yes; done
     if [ -z "$c_alive" ]; then
       c_now=$(marks)
-      if [ -n "$c_now" ] && [ "$c_now" != "$c_was" ]; then outcome saved ''; else outcome failed 'it ended, and no artifact is new'; fi
+      if [ -n "$c_was" ] && [ -n "$c_now" ] && [ "$c_now" != "$c_was" ]; then outcome saved ''; else outcome failed 'it ended, and no artifact is new'; fi
       return
     fi
     [ "$(date +%s)" -lt "$c_until" ] || break
     sleep 1
   done
-  if [ -n "$c_new" ]; then outcome late "an artifact was still changing after $2 s"; else outcome late "no artifact was new after $2 s"; fi
+  if [ -z "$c_was" ] || [ -z "$c_now" ]; then outcome late 'the artifacts could not be looked at in time'
+  elif [ -n "$c_new" ]; then outcome late "an artifact was still changing after $2 s"; else outcome late "no artifact was new after $2 s"; fi
 }
 # A glob is data: with an empty IFS it is one word whatever it holds, and the only thing done to it is to match it.
-c_list='cd "$1" || exit 1; shift 2; IFS=; set +f
-for glob do for file in $glob; do [ ! -e "$file" ] || stat -L -c "%i %s %y %n" -- "$file"; done; done | cksum'
-c_open='cd "$1" || exit 1
+# A hundred files a stat: a folder of samples may have thousands.
+c_files='files() {
+  format=$1 IFS=; shift; set +f
+  for glob do
+    set --
+    for file in $glob; do
+      [ ! -e "$file" ] || set -- "$@" "$file"
+      [ $# -lt 100 ] || { stat -L -c "$format" -- "$@"; set --; }
+    done
+    [ $# = 0 ] || stat -L -c "$format" -- "$@"
+  done
+}
+'
+c_list=$c_files'cd "$1" || exit 1; shift 2; files "%i %s %y %n" "$@" | cksum'
+c_open=$c_files'cd "$1" || exit 1
 fds=$(for pid in $2; do stat -c "%A %n" "/proc/$pid/fd/"*; done | sed -n "s/^l.w[^ ]* //p")
 [ -n "$fds" ] || exit 1
-ids=" $(stat -L -c %d:%i $fds | tr "\n" " ")"; shift 2; IFS=; set +f
-for glob do for file in $glob; do [ ! -e "$file" ] || stat -L -c %d:%i -- "$file"; done; done | {
+ids=" $(stat -L -c %d:%i $fds | tr "\n" " ")"; shift 2
+files %d:%i "$@" | {
   while read -r id; do case $ids in *" $id "*) exit 0 ;; esac; done; exit 1; }'
 marks() { artifacts "$c_list" ''; }            # what they look like, in a word; empty when they could not be looked at
-written() { artifacts "$c_open" "$left"; }     # whether a process of the run has one open for writing
+written() { artifacts "$c_open" "$left"; [ $? != 1 ]; }     # whether a process of the run may have one open for writing
 artifacts() {                     # SCRIPT WORD: the script, for a moment at the most, with where the stages work, WORD, and each glob
   work_folder
   c_script=$1; set -- "$c_folder" "$2"; c_rest=$globs

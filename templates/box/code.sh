@@ -8,9 +8,10 @@
 #   sha256:HEX NAME | cksum:SUM-SIZE NAME | large NAME | unread NAME | late NAME | none PATTERN | more COUNT
 code_most=200 code_bytes=67108864 code_limit_s=8
 
+can_bound=no; ! timeout -k 9 9 true >/dev/null 2>&1 || can_bound=yes     # not every timeout(1) knows -k
 bounded() {                       # bounded SECONDS CMD...: never longer, with or without timeout(1)
   limit=$1; shift
-  if command -v timeout >/dev/null 2>&1; then timeout -k 1 "$limit" "$@"; return; fi
+  if [ "$can_bound" = yes ]; then timeout -k 1 "$limit" "$@"; return; fi
   "$@" & child=$!
   {
     while [ "$limit" -gt 0 ] && kill -0 "$child"; do sleep 1; limit=$((limit - 1)); done
@@ -63,7 +64,7 @@ hash_one() {                      # hash_one FILE NAME: one line
   count=$((count + 1))
   if [ "$count" -gt "$code_most" ]; then return; fi
   if [ "$(date +%s)" -gt "$late" ]; then printf 'late %s\n' "$2"; return; fi
-  size=$(ls -lnL "$1" 2>/dev/null | { read -r _ _ _ _ size _; printf %s "$size"; })
+  size=$(LS_BLOCK_SIZE=1 ls -lnL "$1" 2>/dev/null | { read -r _ _ _ _ size _; printf %s "$size"; })
   case $size in '' | *[!0-9]*) printf 'unread %s\n' "$2"; return ;; esac
   if [ $((bytes + size)) -gt "$code_bytes" ]; then printf 'large %s\n' "$2"; return; fi
   bytes=$((bytes + size))

@@ -4,6 +4,14 @@ lc_was=${LC_ALL-}                # what a job that we start gets back
 LC_ALL=C; export LC_ALL
 body='' nl='
 '
+home_path() {                     # home_path PATH: sets path; `~` and what is relative begin at the home folder
+  case $1 in
+    /*) path=$1 ;;
+    '~') path=${HOME:-} ;;
+    '~/'*) path=${HOME:-}/${1#??} ;;
+    *) path=${HOME:-}/$1 ;;
+  esac
+}
 section() {                       # section NAME RUN|- STATUS CONTENT
   body="$body@ $1 $2 $3 ${#4}$nl$4$nl"
 }

@@ -22,7 +22,7 @@ days_of() {                       # days_of PATH: sets days, by the file's time
   [ "$days" -ge 0 ] || days=0
 }
 bytes_of() {                      # bytes_of PATH: the sizes of all plain files in it; no link is followed
-  find "$1" -type f -exec ls -ln {} + 2>/dev/null | {
+  LS_BLOCK_SIZE=1 find "$1" -type f -exec ls -ln {} + 2>/dev/null | {
     total=0
     while read -r _ _ _ _ size _; do ! number "$size" || total=$((total + size)); done
     printf %s "$total"

@@ -26,14 +26,8 @@ plain() {                         # plain TEXT: can it be a run's name or id?
   case $1 in '' | *[!A-Za-z0-9._-]* | [!A-Za-z0-9]*) return 1 ;; esac
   [ "${#1}" -le 64 ]
 }
-path_of() {                       # path_of VALUE DEFAULT: sets path; ~ is the home folder, `-` the default
-  case $1 in
-    - | '') path=$2 ;;
-    '~') path=$HOME ;;
-    '~/'*) path=$HOME/${1#??} ;;
-    /*) path=$1 ;;
-    *) path=$HOME/$1 ;;
-  esac
+path_of() {                       # path_of VALUE DEFAULT: as home_path, `-` is the default
+  case $1 in - | '') path=$2 ;; *) home_path "$1" ;; esac
 }
 settle() {                        # settle FILE...: on disk when this returns
   sync "$@" 2>/dev/null || ! command -v sync >/dev/null 2>&1 || sync

@@ -16,7 +16,8 @@ exec </dev/null
 refuse() { body=''; section error - "$1" "$2"; answer "$token"; exit 0; }
 number "$grace" || refuse 12 "grace is no number of seconds: $grace"
 case $run in '' | [!A-Za-z0-9]* | *[!A-Za-z0-9._-]*) refuse 12 'that is no run id' ;; esac
-[ "$state" != - ] || state=${HOME:-}/.local/state/babysit
+[ "$state" != - ] || state='~/.local/state/babysit'
+home_path "$state"; state=$path
 R=$state/runs/$run
 [ -d "$R" ] || refuse 3 "no run $run in $state"
 read_plan "$R" || refuse 12 "the plan of $run cannot be read"

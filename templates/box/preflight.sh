@@ -67,7 +67,8 @@ fi
 say os $? "$(sed -n 's/^PRETTY_NAME=//p' /etc/os-release 2>/dev/null | tr -d '\042')"
 say arch $? "$(uname -m)"
 say sh $? "$(readlink /proc/$$/exe)"
-for name in bash setsid flock perl timeout; do tool "$name"; done
+for name in bash setsid flock perl; do tool "$name"; done
+[ "$can_bound" = no ] || tool timeout
 tmux=$(bounded 5 tmux -V 2>/dev/null) && say tmux 0 "$tmux"
 for name in python3 python3.13 python3.12 python3.11 python3.10 python3.9 python3.8 python; do
   command -v "$name" >/dev/null 2>&1 || continue

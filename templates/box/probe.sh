@@ -39,14 +39,6 @@ tell_file() {                     # tell_file NAME RUN|- FILE [FIRST_LINE]: a sm
   else capture 3 head -c "$m_record" "$3"; fi
   tell "$1" "$2" "$rc" "${4:+$4$nl}$out"
 }
-home_path() {                     # home_path PATH: sets path; `~` and what is relative begin at the home folder
-  case $1 in
-    /*) path=$1 ;;
-    '~') path=$HOME ;;
-    '~/'*) path=$HOME/${1#??} ;;
-    *) path=$HOME/$1 ;;
-  esac
-}
 
 tell_disk() {                     # tell_disk PATH|-: the mount it is on, in KiB and in inodes; its nearest folder if it is not there
   if [ "$1" = - ]; then near=$state; else home_path "$1"; near=$path; fi

@@ -1,6 +1,6 @@
 # Reading what was armed: a run by its name or id, all names, the end of a run's log. Writes nothing.
 # Request: act, and what that act reads. After frame.sh and ground.sh.
-size_of() { ls -ln "$1" | { read -r _ _ _ _ size _; printf %s "$size"; }; }   # never reads the file
+size_of() { LS_BLOCK_SIZE=1 ls -ln "$1" | { read -r _ _ _ _ size _; printf %s "$size"; }; }   # never reads the file; LS_BLOCK_SIZE: bytes, whatever BLOCK_SIZE says
 part() {                          # part NAME FILE MAX: the file as a section; 1 not a plain file, 27 longer than MAX
   if [ -L "$2" ] || [ ! -f "$2" ] || [ ! -r "$2" ]; then section "$1" - 1 ''; return; fi
   if [ "$(size_of "$2")" -gt "$3" ]; then section "$1" - 27 ''; return; fi

@@ -26,7 +26,8 @@ done_with() {
 saved=''
 number "$grace" && number "$asked" && number "$hook_limit" || refuse 12 'attempt, grace and limit are numbers'
 case $run in '' | [!A-Za-z0-9]* | *[!A-Za-z0-9._-]*) refuse 12 'that is no run id' ;; esac
-[ "$state" != - ] || state=${HOME:-}/.local/state/babysit
+[ "$state" != - ] || state='~/.local/state/babysit'
+home_path "$state"; state=$path
 R=$state/runs/$run
 [ -d "$R" ] || refuse 3 "no run $run in $state"
 read_plan "$R" || refuse 12 "the plan of $run cannot be read"

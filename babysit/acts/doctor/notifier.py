@@ -13,6 +13,7 @@ from fleet.model.spec import TargetSpec
 from fleet.notices.courier import carry
 from fleet.notices.parcel import Parcel
 from fleet.notices.secret import resolve
+from fleet.text.quote import sh
 from fleet.text.redact import redact
 
 _CHECK_S = 15.0
@@ -27,7 +28,9 @@ def targets(ground: Ground) -> Iterator[Found]:
     if not found:
         if ground.place.broken is None:
             more = ('add [notify.phone] with url = "file:~/.config/babysit/phone.url" to babysit.toml',)
-            yield warn("no [notify.NAME]: nobody is told of trouble", "babysit doctor --notify", more=more)
+            path = ground.place.spec.path
+            fix = "babysit init" if path is None else f"${{EDITOR:-vi}} {sh(path)}"
+            yield warn("no [notify.NAME]: nobody is told of trouble", fix, more=more)
         return
     gates = threading.Semaphore(_SIDE_BY_SIDE)
     answers: list[queue.SimpleQueue[Found]] = [queue.SimpleQueue() for _ in found]

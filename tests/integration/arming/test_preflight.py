@@ -99,6 +99,15 @@ def test_a_box_with_nothing_but_sh_says_so(tmp_path):
     assert len(warnings(report, RUN, BOX)) == 5  # tmux and setsid, python, bash, timeout, GPU
 
 
+def test_a_timeout_that_knows_no_k_is_none(tmp_path):
+    """As busybox had it for years: the box is asked without it, and the remark is made."""
+    box = SmallBox(tmp_path / "box")
+    box.program("timeout", '#!/bin/sh\n[ "$1" != -k ] || exit 1\nexec /usr/bin/timeout "$@"\n')
+    report = look(box)
+    assert (report.box_id is None, report.timeout, report.free_bytes is None) == (False, None, False)
+    assert any(text.startswith("no timeout") for text in warnings(report, RUN, BOX))
+
+
 def test_an_old_python_is_passed_over_for_a_new_one(tmp_path):
     box = SmallBox(tmp_path / "box", small_path(tmp_path / "bin", without=("python3",))).patient()
     box.program("python3", "#!/bin/sh\necho 3.7.9 /usr/bin/python3.7\nexit 1\n")

@@ -8,6 +8,7 @@ from small_box import SHELLS, SmallBox, small_path
 from fleet.arming.place import claim
 from fleet.arming.read_run import list_runs, read_run, tail_log
 from fleet.errors import NotFound, ProbeUnreadable, UsageError
+from fleet.link.local import LocalLink
 from fleet.model.spec import RunSpec, Stage
 
 SPEC = RunSpec("train", (Stage("prep", "echo 'é' | cat"), Stage("train", "python t.py")), cwd="~/jöb")
@@ -250,3 +251,11 @@ def test_a_log_that_is_no_plain_file_is_not_opened(armed, kind):
         path.symlink_to("/etc/passwd")
     with pytest.raises(ProbeUnreadable, match="no plain file"):
         tail(armed, 10)
+
+
+def test_the_log_is_read_whatever_units_the_account_likes(armed):
+    """As a login shell may set them for ls and df."""
+    log(armed, b"x" * 5000 + b"end\n")
+    link = LocalLink({**armed.env, "BLOCK_SIZE": "human-readable"})
+    found = tail_log(link, state_dir=None, run_id="train-a1", max_bytes=4)
+    assert (found.data, found.start, found.size) == (b"end\n", 5000, 5004)

@@ -20,6 +20,8 @@ import os, signal, sys, time
 folder, kept = sys.argv[1], []
 
 def save(number, frame):
+    if "lazy" in sys.argv:
+        return
     if "slow" in sys.argv or "keeps" in sys.argv:
         file = open(folder + "/model.ckpt", "w")
         file.write("first half\\n")
@@ -98,15 +100,18 @@ def trained(make_run, tmp_path):
     return make
 
 
-def _stop(run, shell=None, *, require=False, tmp_path=None, second=None):
+def _stop(run, shell=None, *, require=False, tmp_path=None, second=None, programs=None):
     env = {**os.environ, "HOME": str(run.home)}
     if shell is not None:
         env["PATH"] = small_path(tmp_path / "tools", shell=shell)
+    programs = dict(programs or {})
     if second is not None:
-        sleep = tmp_path / "tools/sleep"
-        sleep.unlink()
-        sleep.write_text(second.format(work=run.work, sleep=shutil.which("sleep")))
-        sleep.chmod(0o755)
+        programs["sleep"] = second.format(work=run.work, sleep=shutil.which("sleep"))
+    for name, text in programs.items():
+        program = tmp_path / "tools" / name
+        program.unlink()
+        program.write_text(text)
+        program.chmod(0o755)
     return stop(
         LocalLink(env),
         state_dir=str(run.state),
@@ -143,6 +148,29 @@ def test_a_file_that_is_kept_open_for_good_is_whole_after_thirty_seconds(trained
     assert stopped.word == "stopped" and stopped.checkpoint.saved, stopped
     assert (run.work / "beats").read_text().count("\n") >= 30
     assert (run.work / "ended").read_text() == _SAVED
+
+
+def test_among_many_files_on_a_slow_disk_the_new_one_is_seen(trained, tmp_path):
+    """One look at them all is asked for at once: one by one they would take longer than a look may."""
+    run = trained("signal:USR1", limit_s=30)
+    for number in range(99):
+        (run.work / f"{number}.ckpt").touch()
+    slow = f'#!/bin/sh\nsleep 0.1\nexec {shutil.which("stat")} "$@"\n'
+    stopped = _stop(run, "busybox", tmp_path=tmp_path, second=_SECOND, programs={"stat": slow})
+    assert stopped.word == "stopped" and stopped.checkpoint.saved, stopped
+    assert (run.work / "ended").read_text() == _SAVED
+
+
+def test_what_could_not_be_looked_at_before_the_signal_is_not_saved_after_it(trained, tmp_path):
+    run = trained("signal:USR1", "lazy", limit_s=5)
+    late = f"""#!/bin/sh
+case "$*" in *cksum*) echo >>{run.work}/looks; [ "$(wc -l <{run.work}/looks)" -gt 2 ] || exit 137 ;; esac
+exec {shutil.which("timeout")} "$@"
+"""
+    kept = _stop(run, "dash", require=True, tmp_path=tmp_path, programs={"timeout": late})
+    assert (kept.word, kept.checkpoint.saved) == ("kept", False)
+    assert kept.checkpoint.why == "the artifacts could not be looked at in time"
+    assert run.verdict() == "running"
 
 
 @pytest.mark.parametrize("shell", SHELLS)

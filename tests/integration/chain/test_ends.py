@@ -12,6 +12,8 @@ from waiting import wait_until
 
 from fleet.arming.ship import build_pyz
 from fleet.model.spec import Stage
+from fleet.text.frame import Section
+from patrol.readers.records import read_end
 
 pytestmark = pytest.mark.timeout(300)
 # A stage supervisor as the chain expects one (docs/box.md), small enough to read.
@@ -219,6 +221,15 @@ def test_a_marker_target_that_is_no_plain_file_is_never_followed(make_run):
 )
 def test_leftovers_of_a_stage_that_returned_0(make_run, how, policy):
     cases.leftovers(make_run, how, policy)
+
+
+def test_an_end_that_leaves_hundreds_of_processes_can_be_read(make_run):
+    run = make_run(train=Stage("train", "for i in $(seq 300); do sleep 600 & done; exit 3"))
+    assert run.result("0")[0] == 20
+    section = Section("end", run.run_id, 0, (run.dir / "end").read_bytes()[:4096])
+    end = read_end(section, run.nonce, 0.0).value
+    assert (end.why, end.rc, end.ended_at >= end.started_at) == ("exit", 3, True)
+    assert 100 < len(end.leftovers) <= len(run.tagged()) and {*end.leftovers} <= run.tagged()
 
 
 def test_what_is_just_ending_is_no_leftover(make_run):

@@ -8,7 +8,9 @@ import time
 import pytest
 from integration.chain.rig import LAUNCH_S, LONG, alive, pids, proc, tools
 
+from fleet.arming.start import launch, stop
 from fleet.errors import NotFound, ProbeUnreadable, UsageError
+from fleet.link.local import LocalLink
 
 pytestmark = pytest.mark.timeout(300)
 TMUX = pytest.mark.skipif(shutil.which("tmux") is None, reason="no tmux here")
@@ -152,6 +154,23 @@ def test_a_full_disk_is_answered_as_unwritable(make_run, tmp_path):
         subprocess.run(["cp", "-a", f"{kept}/.", run.dir], check=True)
         subprocess.run(["dd", "if=/dev/zero", f"of={run.dir}/filler"], stderr=subprocess.DEVNULL, check=False)
         assert run.launch("0").word == "unwritable"
+        # Now what is kept free for the end fits, and a record does not.
+        size = (run.dir / "filler").stat().st_size
+        os.truncate(run.dir / "filler", size // 4096 * 4096 - 8192)
+        assert run.launch("0").word == "unwritable"
+        assert not (run.dir / ".reserve").exists()
     finally:
         subprocess.run(["umount", "-l", run.dir], check=True)
     assert not run.launches()
+
+
+@pytest.mark.parametrize("state", ["~/state", "state"])
+def test_a_state_folder_begins_at_home_for_a_start_and_a_stop_as_for_all_else(make_run, tmp_path, state):
+    """As arm takes it, wherever the box's login shell has gone to."""
+    run = make_run(train="echo hello")
+    link = LocalLink({**os.environ, "HOME": str(run.home)}, cwd=str(tmp_path))
+    said = launch(link, state_dir=state, run_id=run.run_id, expect="0", detach="setsid", limit_s=LAUNCH_S)
+    assert (said.word, said.text) == ("started", "attempt 1")
+    run.over("1:done")
+    ended = stop(link, state_dir=state, run_id=run.run_id, attempt=1, grace_s=1, limit_s=100)
+    assert (ended.word, ended.text) == ("already-so", "1:done")

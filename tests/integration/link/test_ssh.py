@@ -346,6 +346,42 @@ def test_a_key_with_a_passphrase_needs_the_agent(box: Box, tmp_path, request):  
     no_thread_but(before)
 
 
+def test_of_the_agents_keys_those_that_a_file_names_go_first(make_box, agent, tmp_path):  # R5 D19
+    """As ssh does it: among many keys the named one is offered before the box has had enough."""
+    box = make_box(sshd_options=("MaxAuthTries 2",))
+    for number in range(3):
+        add(keygen(tmp_path / f"key{number}"))
+    key = keygen(tmp_path / "locked", "secret words")
+    with (box.home / ".ssh/authorized_keys").open("a") as file:
+        file.write((tmp_path / "locked.pub").read_text())
+    add(key, "secret words")
+    config(f"Host gpu1\n HostName 127.0.0.1\n Port {box.port}\n User dev\n IdentityFile {key}\n")
+    (tmp_path / "locked.pub").unlink()  # the private file tells its public half by itself
+    for only in ("no", "yes"):
+        with (Path(os.environ["HOME"]) / ".ssh/config").open("a") as file:
+            file.write(f" IdentitiesOnly {only}\n")
+        with visit(resolve(BoxSpec("gpu1", "gpu1")), pinned=host_key(box)) as link:
+            assert link.run(b"id -un", b"", limit_s=40).stdout == b"dev\n"
+
+
+def test_a_certificate_beside_a_key_does_not_hide_the_key(box: Box, tmp_path):  # R5 D19
+    """As ssh does it: a certificate that the box does not take, an expired one, say, leaves the key itself."""
+    key, authority = keygen(tmp_path / "key"), keygen(tmp_path / "authority")
+    with (box.home / ".ssh/authorized_keys").open("a") as file:
+        file.write((tmp_path / "key.pub").read_text())
+    sign = ["ssh-keygen", "-q", "-s", authority, "-I", "id", "-n", "dev"]
+    subprocess.run([*sign, "-V", "20200101:20200102", tmp_path / "key.pub"], check=True)
+    with visit(address_of(box, identity=str(key))[0]) as link:
+        assert link.run(b"id -un", b"", limit_s=40).stdout == b"dev\n"
+    # And one that the box does take is enough.
+    (box.home / ".ssh/authorized_keys").write_text(
+        f'cert-authority,principals="dev" {(tmp_path / "authority.pub").read_text()}'
+    )
+    subprocess.run([*sign, tmp_path / "key.pub"], check=True)
+    with visit(address_of(box, identity=str(key))[0]) as link:
+        assert link.run(b"id -un", b"", limit_s=40).stdout == b"dev\n"
+
+
 def test_the_agent_is_never_forwarded(box: Box, agent):  # S6
     add(box.key)
     config(f"Host gpu1\n HostName 127.0.0.1\n Port {box.port}\n User dev\n ForwardAgent yes\n")

@@ -137,6 +137,16 @@ def test_check_and_timeout_raise_what_run_raises_with_the_monitor(tmp_path):
     assert (expired.value.timeout, expired.value.monitor.exit_code) == (0.2, -15)
 
 
+def test_one_file_by_two_names_takes_both_streams(tmp_path):
+    (tmp_path / "same").symlink_to("both")
+    execute_with_monitoring(
+        ["sh", "-c", "echo out; echo err >&2; echo more"],
+        stdout_file=tmp_path / "both",
+        stderr_file=tmp_path / "same",
+    )
+    assert (tmp_path / "both").read_text() == "out\nerr\nmore\n"
+
+
 def test_files_take_the_streams(tmp_path):
     (tmp_path / "out").write_text("older and longer than what comes")
     code, monitor = execute_with_monitoring(

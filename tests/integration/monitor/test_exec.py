@@ -1,3 +1,4 @@
+import contextlib
 import ctypes.util
 import json
 import os
@@ -48,6 +49,15 @@ def test_its_exit_status_is_the_commands(tmp_path, words, code):  # R63 R77
     lines = [json.loads(line) for line in (tmp_path / "u").read_text().splitlines()]
     assert lines[0]["kind"] == "metadata" and lines[-1]["kind"] == "exit"
     assert lines[-1]["exit_code"] == (None if code > 128 else code)
+
+
+def test_a_script_whose_interpreter_is_not_there_is_not_called_missing(tmp_path):
+    script = tmp_path / "train.sh"
+    script.write_text("#!/bin/sh\r\nexit 0\r\n")  # as an editor of another system leaves it
+    script.chmod(0o755)
+    code, _, err = ran("--", str(script))
+    assert (code, err) == (126, f"onbox exec: cannot execute {script}: its interpreter is not there\n")
+    assert ran("--", "./no-such.sh")[0] == 127
 
 
 @pytest.mark.parametrize(
@@ -186,6 +196,35 @@ def test_at_a_terminal_an_interrupt_is_heard_once_and_by_all(tmp_path):
         os.close(slave)
     assert once == "keys " and set((tmp_path / "seen").read_text().split()) == {"keys"}
     assert rig.alive(tag) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+def test_what_it_was_started_to_ignore_is_ignored(tmp_path, number):
+    # As nohup and a shell's `&` start it: an end hours later is not that signal's doing.
+    script = "touch ready; while [ ! -e go ]; do sleep 0.02; done; exit 3"
+    with execute(
+        "--out=u", "--", "sh", "-c", script,
+        cwd=tmp_path, stderr=subprocess.PIPE, preexec_fn=lambda: signal.signal(number, signal.SIG_IGN),
+    ) as process:  # fmt: skip
+        wait_until((tmp_path / "ready").exists, 45, "the command to be ready")
+        process.send_signal(number)
+        (tmp_path / "go").touch()
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 3 and "told to end" not in err
+    end = json.loads((tmp_path / "u").read_text().splitlines()[-1])
+    assert (end["exit_code"], end["killed_by"]) == (3, None)
+
+
+def test_it_listens_to_no_signal_that_asks_its_command_for_a_checkpoint(tmp_path):
+    # Who asks a run for one tells those who listen: told as well, we would end the tree while it saves.
+    script = "trap 'touch saved; exit 0' INT; touch ready; while :; do sleep 0.02; done"
+    with execute("--quiet", "--", "sh", "-c", script, cwd=tmp_path) as process:
+        wait_until((tmp_path / "ready").exists, 45, "the command to be ready")
+        said = processes.of(process.pid, "status").decode().partition("SigCgt:")[2].split()[0]
+        process.send_signal(signal.SIGINT)  # a person who means us is heard all the same
+        assert process.wait(45) == 0
+    wanted = (signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+    assert [number for number in wanted if int(said, 16) >> (number - 1) & 1] == []
 
 
 def sleepers(tag):
@@ -372,21 +411,30 @@ def test_a_fault_of_ours_is_125_and_says_what_runs_on():
     assert said[1] == f"next: kill {alive[0]}, for the command runs on, unwatched"
 
 
-@pytest.mark.parametrize("how", ["closed", "full", "unread"])
+@pytest.mark.parametrize("how", ["closed", "full", "unread", "stuck"])
 def test_whoever_cannot_hear_what_came_of_it_has_the_commands_status_all_the_same(how):
     reading, writing = os.pipe()
-    os.close(reading)
+    if how == "stuck":  # it has a reader, who is busy with something else
+        os.set_blocking(writing, False)
+        with contextlib.suppress(BlockingIOError):
+            while os.write(writing, bytes(4096)):
+                continue
+        os.set_blocking(writing, True)
+    else:
+        os.close(reading)
     with Path("/dev/full").open("wb") as full:
         try:
             done = subprocess.run(
                 [sys.executable, "-m", "onbox", "exec", "--", "sh", "-c", "echo x; exit 7"],
                 env=rig.environment(),
                 stdout=subprocess.PIPE,
-                stderr={"closed": None, "full": full, "unread": writing}[how],
+                stderr={"closed": None, "full": full, "unread": writing, "stuck": writing}[how],
                 preexec_fn=(lambda: os.close(2)) if how == "closed" else None,
                 check=False,
                 timeout=120,
             )
         finally:
             os.close(writing)
+            if how == "stuck":
+                os.close(reading)
     assert (done.returncode, done.stdout) == (7, b"x\n")

@@ -478,6 +478,34 @@ def test_memory_does_not_grow_over_a_hundred_thousand_real_samples():
     assert found["summary"] < 1024 and found["sampler"] < 2048
 
 
+def test_a_limit_is_found_behind_however_many_mounts(child, tmp_path):  # R43
+    # The kernel gives a list of mounts in pieces of a page; one overlay with its layers may fill that.
+    pid = child(SLEEP).pid
+    group = tmp_path / "group"
+    group.mkdir()
+    (group / "memory.current").write_text("2097152\n")
+    (group / "memory.max").write_text("4194304\n")
+    proc = tmp_path / "proc"
+    for name in (str(pid), str(os.getpid()), "self"):
+        (proc / name).mkdir(parents=True)
+        for each in Path("/proc", name).iterdir():
+            (proc / name / each.name).symlink_to(each)
+    for each in ("loadavg", "vmstat", "pressure"):
+        (proc / each).symlink_to(Path("/proc", each))
+    (proc / str(pid) / "cgroup").unlink()
+    (proc / str(pid) / "cgroup").write_text("0::/\n")
+    (proc / "self" / "mountinfo").unlink()
+    others = "".join(f"{at} 1 0:9 / /m/{at} rw - overlay x lowerdir={'x' * 90}\n" for at in range(1000))
+    (proc / "self" / "mountinfo").write_text(others + f"9999 1 0:9 / {group} rw - cgroup2 cgroup2 rw\n")
+    sampler = Sampler(Options(), proc=str(proc))
+    try:
+        lines = [json.loads(line) for line in sampler.attach(pid)]
+    finally:
+        sampler._tree.close()
+    assert lines[0]["capabilities"]["cgroup"] == "v2"
+    assert lines[-1]["aggregated"]["cgroup_limit_kb"] == 4096
+
+
 def test_a_root_that_is_not_there():
     with pytest.raises(ProcessLookupError):
         Tree(2**22 + 1, alone=False)

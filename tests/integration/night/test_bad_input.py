@@ -90,6 +90,34 @@ CASES = {
     "a command that does not exist": (("patorl",), None, 2, ("Did you mean patrol?",), "babysit --help"),
     "an option that does not exist": (("patrol", "--onec"), None, 2, ("--onec",), "babysit patrol --help"),
     "a missing argument": (("arm", "gpu1"), None, 2, ("RUN",), "babysit arm --help"),
+    "an option without its value": (
+        ("logs", "gpu1", "train", "-n"),
+        None,
+        2,
+        ("'-n'",),
+        "babysit logs --help",
+    ),
+    "an option of the job's without the dashes": (
+        ("arm", "gpu1", "train", "sh", "a b.sh", "--epochs", "3"),
+        None,
+        2,
+        ("--epochs", "goes after --"),
+        "babysit arm gpu1 train -- sh 'a b.sh' --epochs 3",
+    ),
+    "an option of ours misspelt": (
+        ("arm", "gpu1", "train", "--agian"),
+        None,
+        2,
+        ("--agian",),
+        "babysit arm --help",
+    ),
+    "a --json of the job's": (
+        ("arm", "gpu1", "trian", "--spec", "nowhere.toml", "--", "job", "--json"),
+        None,
+        3,
+        ("nowhere.toml",),
+        None,
+    ),
     "a spec file that is not there": (
         ("arm", "gpu1", "train", "--spec", "nowhere.toml"),
         None,
@@ -213,3 +241,16 @@ def test_a_spec_that_others_can_write_is_refused(tmp_path, closed_port):  # S41
     laptop = _laptop(tmp_path, SPEC, closed_port)
     (laptop.home / "babysit.toml").chmod(0o666)
     _refused(laptop.run("arm", "gpu2", "train"), 2, ("can be written by other users", "chmod go-w"))
+
+
+@pytest.mark.parametrize("words", [("ipc", "gup1.invalid", "peek"), ("trust", "gup1.invalid")], ids=" ".join)
+def test_a_box_misspelt_is_told_by_the_nearest_name_that_ssh_knows(tmp_path, words):
+    laptop = _laptop(tmp_path, None, 0)
+    with (laptop.home / ".ssh/config").open("a") as config:
+        config.write("Host gpu1.invalid\n")
+    _refused(
+        laptop.run(*words),
+        3,
+        ("no box 'gup1.invalid'", "did you mean gpu1.invalid?"),
+        "babysit doctor gpu1.invalid",
+    )

@@ -174,3 +174,11 @@ def test_at_a_terminal_no_is_no(stranger):
     assert code == 5 and "nothing was written" in screen and not (stranger.home / "babysit.toml").exists(), (
         screen
     )
+
+
+def test_at_a_terminal_what_cannot_be_a_name_is_asked_again_at_once(stranger):
+    box, job = "Box (", "Name of a job"
+    answers = ((box, "gpu 1"), (box, "gpu1"), (job, "my train"), (job, ""), ("Write this", "n"))
+    code, screen, unasked = _at_a_terminal(stranger, "init", answers=answers)
+    assert (code, unasked) == (5, []), screen
+    assert screen.count("Error: letters, digits") == 2, screen

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from ledger_samples import a_tick, an_event
+from ledger_samples import NOON, a_tick, an_event
 from processes import children, lives, stat
 from receiver import receiver
 from sshd import free_port
@@ -123,6 +123,23 @@ def test_receiver_down_then_up_gets_it_with_the_same_event_id(folder, target):  
         assert deliver_due(folder, limit_s=PATIENT_S, now=_later) == Delivered(sent=1)
         assert back.events() == ["ev-1"]
     assert _rows(folder) == ()
+
+
+def test_news_that_newer_news_overtook_say_so(folder, target):  # P3
+    """A receiver that was down gets the end of a stall first, and its beginning when that is due again."""
+    stalled = an_event("ev-1", at=NOON)
+    with receiver("500") as hook:
+        _commit(folder, stalled, targets=(target(hook.url()),))
+        deliver_due(folder, limit_s=PATIENT_S, now=lambda: NOON)
+        hook.mode = "ok"
+        _commit(folder, an_event("ev-2", at=NOON + 20), targets=(target(hook.url()),))
+        deliver_due(folder, limit_s=PATIENT_S, now=lambda: NOON + 30)
+        deliver_due(folder, limit_s=PATIENT_S, now=lambda: NOON + 300)
+    first, newer, late = hook.hits
+    assert [hit.json["event"] for hit in hook.hits] == ["ev-1", "ev-2", "ev-1"]
+    assert first.json["title"] == newer.json["title"] == stalled.title
+    assert late.json["title"] == f"late: {stalled.title}"
+    assert "late: newer news of this run was sent before it" in late.json["message"]
 
 
 def test_a_courier_that_stays_tries_again_by_itself(folder, target):

@@ -249,6 +249,7 @@ WRONG = {
     "no sensible number": (["-q", "queue", "x", "--wait", "-1"], "--wait"),
     "for ever": (["-q", "queue", "x", "--expires", "inf"], "invalid seconds value: 'inf'"),
     "a file": (["-q", "file", "x"], "cannot use file"),
+    "an empty tag": (["-q", "queue", "--tag", "", "x"], "an empty tag is that of no run"),
     "too much": (
         ["-q", "queue", "x", "[" + ",".join(["1"] * 60000) + "]"] + ["y" * 100_000] * 10,
         "at most 1048576",

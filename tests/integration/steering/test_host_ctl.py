@@ -41,7 +41,7 @@ def test_a_command_is_applied_once_exactly_as_it_was_typed(gpu, trainer, desk): 
     assert [line["verb"] for line in audit_lines(desk)] == ["ctl"] * 4
 
 
-def test_what_is_not_applied_has_its_exit_code(trainer, desk):
+def test_what_is_not_applied_has_its_exit_code(gpu, trainer, desk):
     assert desk.run("ctl", "gpu1", "q", "lr", "bad").returncode == 22
     assert desk.run("ctl", "gpu1", "q", "nix", "1").returncode == 22
     nobody = desk.run("ctl", "gpu1", "empty", "lr", "1", "--wait", "1s")
@@ -51,6 +51,9 @@ def test_what_is_not_applied_has_its_exit_code(trainer, desk):
     # What a program of another make would do with what lies there is said before it does.
     assert "will replay" in queued.stderr.replace("\n", " "), queued.said
     assert desk.run("ctl", "gpu1", "q", "lr", "1", "--kwargs", "[1]").returncode == 2
+    unset = desk.run("ctl", "gpu1", "", "lr", "1", "--no-wait")
+    assert unset.returncode == 2 and "QUEUE is empty" in unset.stderr, unset.said
+    assert not (gpu.home / "commands.jsonl").exists()
 
 
 def test_with_a_run_only_its_own_program_gets_the_command(gpu, trainer, desk):

@@ -41,6 +41,8 @@ def test_what_reads_answers_each_in_its_way(train, desk, tmp_path):  # R155
     plot = desk.run("ipc", "gpu1", "plot", "--png", "p.png", "--html", "p.html", "--last", "50")
     assert plot.returncode == 0, plot.said
     assert (desk.home / "p.png").read_bytes().startswith(b"\x89PNG")
+    both = desk.run("ipc", "gpu1", "plot", "--png", "q.png", "--json")
+    assert both.json["answers"] and (desk.home / "q.png").read_bytes().startswith(b"\x89PNG"), both.said
     page = (desk.home / "p.html").read_text()
     assert "default-src 'none'" in page and "<polyline" in page and "train (pid" in page
     assert not desk.state.exists()
@@ -83,6 +85,14 @@ def test_what_acts_is_an_intent_before_and_an_event_after(train, desk):  # R155 
     assert found == [
         ("begin", "ipc set", None), ("end", "ipc set", 0), ("begin", "ipc set", None), ("end", "ipc set", 22), ("begin", "ipc set", None),
         ("end", "ipc set", 3), ("begin", "ipc continue", None), ("end", "ipc continue", 5),
+    ]  # fmt: skip
+
+
+def test_the_command_that_asks_for_a_yes_means_the_same_loops(desk):
+    whole = desk.run("ipc", "gpu1", "break", "--run", "other", "--alone", "--wait", "90s", "--json")
+    (command,) = whole.json["next"]
+    assert shlex.split(command) == [
+        "babysit", "ipc", "gpu1", "break", "--run", "other", "--alone", "--wait", "90s", "--yes",
     ]  # fmt: skip
 
 

@@ -78,6 +78,21 @@ def test_a_tail_goes_on_over_a_cut_and_ends_with_the_loop(gpu, desk):  # R20
     _nothing_is_left(gpu)
 
 
+def test_a_time_that_was_given_ends_while_the_link_is_lost_too(gpu, train, desk):  # R20
+    watch = Watching(desk, "tail", "train", "--for", "4s", "--interval", "0.5")
+    watch.shows("iter ")
+    gpu.drop_sshd()
+    try:
+        for pid in gpu.session_pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        assert watch.over() == 124, watch
+    finally:
+        gpu.raise_sshd()
+    _nothing_is_left(gpu)
+    assert train.lives()
+
+
 def test_a_loop_that_was_killed_is_told_by_the_exit_code(gpu, desk):
     loop = Loop(gpu, "killed")
     tail = Watching(desk, "tail", "killed", "--interval", "0.5", "--json")

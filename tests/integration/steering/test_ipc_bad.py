@@ -183,6 +183,11 @@ def test_a_wrong_command_line_has_its_document_too(ipc):
     assert ipc("peek")[0] == 2 and ipc("--help")[0] == 0
 
 
+def test_an_empty_tag_is_no_tag_and_means_no_loop(loop, ipc):
+    said = ipc.json("break", "all", "--tag", "")
+    assert (said["exit_code"], said["error"]["code"]) == (2, "usage") and loop.last("peek")["ok"]
+
+
 def test_labels_and_values_cannot_act_on_the_terminal(program, ipc):
     one = program(
         "import time\nfrom onbox import ipc_range\n"

@@ -85,6 +85,10 @@ def test_a_scripts_error_becomes_the_exception_of_its_status(status, kind):
         ),
         (AnsweringLink(cut=0, status=-1), "no exit status came, it said nothing"),
         (
+            AnsweringLink(cut=0),
+            "exit status 0, it said nothing; does ~/.bashrc there exit, or read what is sent?",
+        ),
+        (
             AnsweringLink(section("a", b"x" * 100), cut=90, over=True),
             "the answer is longer than 262144 bytes",
         ),

@@ -85,6 +85,7 @@ REFUSED = [
     ({}, {"command": "python prepare.py\r\npython train.py"}, "stage train: a line ends in a carriage"),
     ({}, {"command": "python train.py\r"}, "stage train: a line ends in a carriage return"),
     ({"cwd_there": False}, {}, "no such folder on the box: /home/dev/job"),
+    ({}, {"command": "x" * 300_000}, "too long: the run's commands have 300 kB in all"),
 ]
 
 
@@ -123,6 +124,7 @@ NEIGHBOURS = [
     ({"bash": None}, {"command": "a | b", "strict": False}),
     ({"lock_fs": None}, {}),
     ({"cwd": None, "cwd_there": None}, {}),
+    ({}, {"command": "x" * 250_000}),
     ({}, {"command": "printf 'a\rb'"}),  # its owner's own, inside of a line
 ]
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from babysit.acts import init
-from babysit.acts.doctor import box_rules, doctor, local, ssh, state
+from babysit.acts.doctor import box_rules, doctor, local, notifier, ssh, state
 from babysit.acts.doctor.as_cron import Answer
 from babysit.acts.doctor.box import STEPS, BoxSeen, visit
 from babysit.acts.doctor.ground import Ground
@@ -233,8 +233,8 @@ def test_each_of_arms_own_rules_about_a_box_has_its_line():
     assert len(about) > 10
     assert about <= {check.name for check in box_rules.CHECKS}
     assert {remark.about for remark in REMARKS} - {""} <= set(box_rules.REMEDIES)
-    # Only what speaks of stages and folders of one run belongs to none.
-    assert sum(not row.about for row in REFUSALS) == 3 and sum(not row.about for row in REMARKS) == 2
+    # Only what speaks of stages, folders and the length of one run belongs to none.
+    assert sum(not row.about for row in REFUSALS) == 4 and sum(not row.about for row in REMARKS) == 2
 
 
 def test_every_check_has_a_name_of_its_own_in_its_group():
@@ -469,3 +469,12 @@ def test_a_file_that_appears_at_the_last_moment_is_not_replaced(tmp_path):
     with pytest.raises(UsageError):
         init.write(tmp_path / "link.toml", "# other\n")
     assert not (tmp_path / "nowhere.toml").exists()
+
+
+def test_where_nobody_is_told_the_fix_opens_the_file_that_names_targets(tmp_path):
+    """Sending a test notice to nobody leaves everything as it is."""
+    file = tmp_path / "my job" / "babysit.toml"
+    for path, fix in ((None, "babysit init"), (str(file), f"${{EDITOR:-vi}} '{file}'")):
+        place = Here(tmp_path, Spec(path=path))
+        (found,) = notifier.targets(Ground(place, tmp_path / "babysit", 0.0))
+        assert (found.level, found.fix) == (Level.WARN, (fix,))

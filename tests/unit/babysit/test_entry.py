@@ -6,9 +6,11 @@ import sys
 
 import click
 import pytest
+from ledger_samples import a_run
 
 from babysit.verbs import audited, speak
 from fleet.errors import NotFound
+from fleet.ledger.ledger import Ledger
 
 CUT_WHILE_IMPORTED = """
 import sys
@@ -47,6 +49,24 @@ def test_ctrl_c_before_the_first_line_leaves_no_traceback():
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
+def test_an_output_of_another_alphabet_gets_the_rest_escaped(monkeypatch, tmp_path):
+    """A cron with LANG=en_US takes Latin-1 only: a report that nobody can encode is no reason to crash."""
+    with Ledger.open(tmp_path / "state", write=True) as ledger:
+        ledger.runs.put(a_run())
+    monkeypatch.setenv("BABYSIT_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("PYTHONIOENCODING", "latin-1")
+    done = run("-m", "babysit.entry", "status")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "not seen yet  \\u2013" in done.stdout
+
+
+def test_a_name_that_is_no_text_is_a_name_that_nobody_has():
+    for words in (("status", "tr\udcffin"), ("logs", "gpu1", "tr\udcffin"), ("status", "gp\udcff", "train")):
+        done = run("-m", "babysit.entry", *words)
+        assert done.returncode == 3 and "Traceback" not in done.stderr, done.stderr
+        assert "next: babysit status" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("verb", "given", "told"),
     [
@@ -57,7 +77,12 @@ def test_ctrl_c_before_the_first_line_leaves_no_traceback():
         ),
         ("stop", {"run": "train"}, "next: babysit resume train"),
         ("disarm", {"run": "train", "box": "gpu1"}, "next: babysit status gpu1 train"),
-        ("arm", {"box": "gpu1", "run": "train"}, "next: babysit arm gpu1 train"),
+        ("arm", {"box": "gpu1", "run": "train", "command": ()}, "next: babysit arm gpu1 train"),
+        (
+            "arm",
+            {"box": "gpu1", "run": "train", "command": ("sh", "-c", "a | b")},
+            "next: babysit arm gpu1 train -- sh -c 'a | b'",
+        ),
         ("gc", {"box": "\x1b[2J"}, "next: babysit gc '\\x1b[2J'"),
         ("disarm", {"run": None}, ""),
         ("trust", {"box": "gpu1"}, ""),

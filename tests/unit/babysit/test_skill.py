@@ -169,3 +169,12 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / ".agents").write_text("a file")
     with pytest.raises(UsageError, match="cannot write"):
         write("codex", tmp_path, verbs(), force=False)
+
+
+@pytest.mark.parametrize("host", FOLDERS)
+def test_what_goes_against_the_users_word_waits_for_a_yes_even_where_next_names_it(host):
+    """A refusal for the budget proposes --grant, a stopped run proposes its resume."""
+    skill = text(host, verbs())
+    needs = skill.split("## What needs a yes")[1].split("## ")[0]
+    assert "`--grant`" in needs and "`stopped`" in needs
+    assert "waits for it even when `next` names it" in " ".join(skill.split())

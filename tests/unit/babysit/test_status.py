@@ -104,3 +104,18 @@ def test_a_command_however_long_is_found_by_its_box(ledger):
     assert [event.title for event in ledger.ticks.events("train-a1", on="gpu1")] == [intent.text]
     assert ledger.ticks.events("train-a1") == () == ledger.ticks.events("train-a1", on="gpu2")
     assert ledger.ticks.events(kind="first") == () and len(ledger.ticks.events(kind=KIND)) == 1
+
+
+def test_a_run_that_no_look_has_met_yet_stands_in_the_document_too(ledger, capsys):
+    found = status(capsys, "--json")
+    unseen = {"health": None, "next": ["babysit patrol --once"]}
+    assert found["runs"] == [
+        {"run": "train", "id": "train-a1", "box": "gpu1", **unseen},
+        {"run": "eval", "id": "eval-9d2k", "box": "gpu2", **unseen},
+    ]
+    assert found["summary"] == "0 runs, none needs you; 2 runs not seen yet"
+    ledger.ticks.commit(a_tick(targets=()))
+    found = status(capsys, "--json")
+    assert [(run["run"], run["health"]) for run in found["runs"]] == [("eval", "stalled"), ("train", None)]
+    assert found["summary"] == "1 run, 1 needs you; 1 run not seen yet"
+    assert status(capsys, "eval", "--json")["summary"] == "1 run, 1 needs you"

@@ -1,6 +1,8 @@
 """`check` finds each thing that is wrong, says its fix, and changes nothing."""
 
+import contextlib
 import os
+import sqlite3
 
 import pytest
 from ledger_samples import NOON, a_run, a_tick, an_event
@@ -8,6 +10,9 @@ from ledger_samples import NOON, a_run, a_tick, an_event
 from fleet.ledger import backup
 from fleet.ledger.check import check
 from fleet.ledger.ledger import Ledger
+from fleet.ledger.repair import repair
+from fleet.ledger.salvage import salvage
+from fleet.ledger.store import FILE_NAME
 
 DAY_S = 86400
 
@@ -156,3 +161,46 @@ def test_an_old_or_a_damaged_backup(folder):
     (bad,) = _found(folder, NOON)
     assert bad.what.startswith(f"the backup {kept} is damaged: ")
     assert bad.fix == f"mv {kept} {kept}.broken"
+
+
+@pytest.mark.timeout(20)
+def test_a_file_that_was_cut_off_amid_a_page_is_read_to_an_end(tmp_path):
+    """Rows whose bytes are gone have the id 0: who goes on behind it reads the same rows again for ever."""
+    ids = [f"run{number:02d}-aaaaa" for number in range(30)]
+    with Ledger.open(tmp_path, write=True) as ledger:
+        for run_id in ids:
+            ledger.runs.put(a_run(run_id))
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE_NAME)) as file:
+        (root,) = file.execute("SELECT rootpage FROM sqlite_master WHERE name = 'run'").fetchone()
+        (size,) = file.execute("PRAGMA page_size").fetchone()
+    content = bytearray((tmp_path / FILE_NAME).read_bytes())
+    page = content[(root - 1) * size : root * size]
+    assert page[0] == 5, "the table is of several pages"
+    cells = [int.from_bytes(page[12 + 2 * n : 14 + 2 * n], "big") for n in range(3)]
+    cut, gone = (int.from_bytes(page[at : at + 4], "big") for at in cells[1:])
+    content[(cut - 1) * size + 200 : cut * size] = bytes(size - 200)
+    content[(gone - 1) * size : gone * size] = bytes(size)
+    (tmp_path / FILE_NAME).write_bytes(content)
+    found = salvage(tmp_path / FILE_NAME, {}, strict=False)["run"]
+    assert {row["run_id"] for row in found.rows} - {None} < set(ids)
+    assert len(found.rows) < len(ids) and not found.whole
+
+
+def test_what_sqlite_says_in_bytes_that_are_no_text_is_damage_and_no_crash(folder):
+    """One bit of a table's own description: the error that quotes it cannot be decoded."""
+    file = folder / FILE_NAME
+    with Ledger.open(folder, write=True) as ledger:
+        backup.back_up(folder, ledger, NOON)
+    content = file.read_bytes()
+    assert content.count(b"AUTOINCREMENT") > 1
+    file.write_bytes(content.replace(b"AUTOINCREMENT", b"\xc1UTOINCREMENT", 1))
+    (kept,) = (folder / "backup").glob("*.db")
+    kept.write_bytes(file.read_bytes())
+    os.utime(kept, (NOON, NOON))
+    found = check(folder, NOON, {})
+    assert found[0].damaged and found[0].fix == "babysit check --repair"
+    assert any("the backup" in each.what for each in found)
+    done = repair(folder, at=NOON, more={})
+    assert done.kept["run"] == 1
+    with Ledger.open(folder, write=True) as ledger:
+        assert [run.run_id for run in ledger.runs.all()] == [a_run().run_id]

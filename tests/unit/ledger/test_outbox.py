@@ -27,7 +27,7 @@ def test_a_claimed_row_is_nobody_elses_until_its_lease_ends(ledger):
     row = ledger.outbox.claim_due(NOON, LEASE_S)
     assert (row.event.event_id, row.tries) == ("ev-1", 1)
     assert ledger.outbox.claim_due(NOON + LEASE_S - 1, LEASE_S) is None
-    assert ledger.outbox.next_due() == NOON + LEASE_S
+    assert ledger.outbox.next_due(NOON) == NOON + LEASE_S
     again = ledger.outbox.claim_due(NOON + LEASE_S, LEASE_S)
     assert (again.event.event_id, again.tries) == ("ev-1", 2), "its courier died: same event, next try"
 
@@ -37,7 +37,7 @@ def test_what_was_sent_is_never_claimed_again(ledger):
     ledger.outbox.mark_sent(ledger.outbox.claim_due(NOON, LEASE_S), NOON + 1)
     assert ledger.outbox.claim_due(NOON + 10**6, LEASE_S) is None
     assert ledger.outbox.undelivered() == ()
-    assert ledger.outbox.next_due() is None
+    assert ledger.outbox.next_due(NOON) is None
 
 
 def test_pauses_grow_and_after_three_days_it_is_given_up(ledger):  # P3
@@ -47,7 +47,7 @@ def test_pauses_grow_and_after_three_days_it_is_given_up(ledger):  # P3
         row = ledger.outbox.claim_due(now, LEASE_S)
         state = ledger.outbox.mark_failed(row, "refused", now, Random(7))
         if state == "due":
-            due_at = ledger.outbox.next_due()
+            due_at = ledger.outbox.next_due(now)
             assert ledger.outbox.claim_due(due_at - 1, LEASE_S) is None
             pauses.append(due_at - now)
             now = due_at
@@ -68,7 +68,7 @@ def test_old_news_that_was_never_tried_gets_all_its_tries(ledger):
             ledger.outbox.mark_failed(ledger.outbox.claim_due(now, LEASE_S), "refused", now, Random(1))
             == "due"
         )
-        now = ledger.outbox.next_due()
+        now = ledger.outbox.next_due(now)
     assert (
         ledger.outbox.mark_failed(ledger.outbox.claim_due(now, LEASE_S), "refused", now, Random(1)) == "dead"
     )
@@ -126,7 +126,7 @@ def test_whatever_happens_to_tries_a_row_is_waiting_sent_or_dead(tmp_path_factor
         for outcome in outcomes:
             row = ledger.outbox.claim_due(now, LEASE_S)
             if row is None:
-                due_at = ledger.outbox.next_due()
+                due_at = ledger.outbox.next_due(now)
                 if due_at is None:
                     break
                 now = max(now, due_at)
@@ -141,6 +141,20 @@ def test_whatever_happens_to_tries_a_row_is_waiting_sent_or_dead(tmp_path_factor
         assert sorted(waiting + sent) == ["ev-0", "ev-1", "ev-2"]
 
 
+def test_a_clock_that_was_set_back_holds_up_no_notice(ledger):  # P3
+    """Tried, claimed and queued while the clock was a day ahead: all of it is due when it is right again."""
+    day = 86400.0
+    ledger.ticks.commit(a_tick(an_event("ev-a"), targets=TWO[:1], at=NOON + day))
+    ledger.outbox.mark_failed(ledger.outbox.claim_due(NOON + day, LEASE_S), "refused", NOON + day, Random(1))
+    ledger.ticks.commit(a_tick(an_event("ev-b", at=NOON + day), targets=TWO, at=NOON + day))
+    assert ledger.outbox.claim_due(NOON + day, LEASE_S) is not None, "a courier that was killed with it"
+    assert ledger.outbox.next_due(NOON) == NOON
+    claimed = set()
+    while row := ledger.outbox.claim_due(NOON, LEASE_S):
+        claimed.add((row.event.event_id, row.target))
+    assert claimed == {("ev-a", "hook"), ("ev-b", "hook"), ("ev-b", "chat")}
+
+
 @pytest.mark.parametrize("wait_s", [5.0, 300.0, 3600.0])
 def test_a_receiver_that_names_its_time_is_asked_then_and_not_earlier_by_any_row(ledger, wait_s):  # P3
     ledger.ticks.commit(a_tick(*(an_event(f"ev-{n}") for n in range(3)), targets=TWO[:1]))
@@ -148,7 +162,7 @@ def test_a_receiver_that_names_its_time_is_asked_then_and_not_earlier_by_any_row
     assert ledger.outbox.mark_failed(row, "HTTP 429", NOON, Random(1), Told(wait_s=wait_s)) == "due"
     ledger.ticks.commit(a_tick(an_event("ev-new"), targets=TWO[:1]))  # news that comes in the meantime
     assert ledger.outbox.claim_due(NOON + wait_s - 0.01, LEASE_S) is None
-    assert ledger.outbox.next_due() == NOON + wait_s
+    assert ledger.outbox.next_due(NOON) == NOON + wait_s
     claimed = set()
     while other := ledger.outbox.claim_due(NOON + wait_s, LEASE_S):
         claimed.add(other.event.event_id)
@@ -161,8 +175,8 @@ def test_a_receiver_that_always_names_a_short_time_is_asked_less_and_less(ledger
     for _ in range(6):
         row = ledger.outbox.claim_due(now, LEASE_S)
         ledger.outbox.mark_failed(row, "HTTP 429", now, Random(1), Told(wait_s=0.0))
-        pauses.append(ledger.outbox.next_due() - now)
-        now = ledger.outbox.next_due()
+        pauses.append(ledger.outbox.next_due(now) - now)
+        now = ledger.outbox.next_due(now)
     assert pauses[0] == ASKED_LEAST_S and pauses == sorted(pauses) and pauses[-1] >= BACK_OFF_S[-1]
 
 

@@ -1,5 +1,6 @@
 """Where a box is: the spec and ssh_config made one, as ssh itself would go."""
 
+import getpass
 import hmac
 import os
 import shlex
@@ -73,6 +74,25 @@ def test_an_alias_gives_host_port_user_and_keys(home, with_or_without_ssh):  # R
     assert found.lookup_name == "[10.0.0.7]:2222"
     assert found.known_hosts[:1] == (f"{home}/.ssh/known_hosts",)
     assert found.by_hand == "ssh gpu1"
+
+
+@pytest.mark.parametrize(
+    ("words", "file"),
+    [
+        ("~/.ssh/%n-%p-%r", "{home}/.ssh/gpu1-2222-alice"),
+        ("~/.ssh/%k", "{home}/.ssh/gpu1"),
+        (
+            "%d/.ssh/%h_%L_%i_100%%",
+            f"{{home}}/.ssh/10.0.0.7_{os.uname().nodename.split('.')[0]}_{os.getuid()}_100%",
+        ),
+        ("${KEYS}/%u ${", "/keys of mine/{user} ${{"),
+    ],
+)
+def test_a_key_file_named_by_tokens_is_the_one_that_ssh_takes(home, monkeypatch, words, file):  # R26
+    monkeypatch.setenv("KEYS", "/keys of mine")
+    (home / ".ssh/config").write_text(f'{CONFIG}Host *\n  IdentityFile "{words}"\n')
+    expected = file.format(home=home, user=getpass.getuser())
+    assert resolve(BoxSpec("b", "gpu1")).identities[1] == expected
 
 
 def test_the_spec_overrides_ssh_config(home, with_or_without_ssh):

@@ -2,7 +2,8 @@
 
 import pytest
 
-from onbox.meter.machine import kind_at, lscpu, net_of, psi_of, ranges
+from onbox.meter.files import Files
+from onbox.meter.machine import Machine, kind_at, lscpu, net_of, psi_of, ranges
 
 NET = b"""Inter-|   Receive                                                |  Transmit
  face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed
@@ -20,6 +21,20 @@ torn
 def test_every_interface_but_the_loopback():
     assert net_of(NET) == (105, 10)
     assert net_of(b"") == net_of(b"x: y\n") == (0, 0)
+
+
+def test_a_machine_of_very_many_interfaces_is_read_whole(tmp_path):
+    row = "veth%04d: 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n"
+    told = tmp_path / "1" / "net" / "dev"
+    told.parent.mkdir(parents=True)
+    many = "".join(row % number for number in range(2000))
+    told.write_text(many + "  eth0: 100 1 0 0 0 0 0 0 7 1 0 0 0 0 0 0\n")
+    files = Files()
+    machine = Machine(1, files, str(tmp_path))
+    told.write_text(many + "  eth0: 150 1 0 0 0 0 0 0 17 1 0 0 0 0 0 0\n")
+    machine.look(1.0)
+    assert machine.net() == (50, 10)
+    files.close()
 
 
 @pytest.mark.parametrize(

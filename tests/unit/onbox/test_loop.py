@@ -120,6 +120,18 @@ def test_a_rare_value_is_in_the_history_of_a_fast_loop():  # R152
             ("r", 1, 4),
         ),
         (
+            {
+                "RANK": "1",
+                "WORLD_SIZE": "4",
+                "TORCHELASTIC_RUN_ID": "none",
+                "MASTER_ADDR": "a",
+                "MASTER_PORT": "2",
+            },
+            (None, None, None),
+            ("a:2", 1, 4),
+        ),
+        ({}, ("mine", -1, 1), ("mine", None, 1)),
+        (
             {"RANK": "x", "WORLD_SIZE": "4", "TORCHELASTIC_RUN_ID": "r"},
             (None, None, None),
             (None, None, None),

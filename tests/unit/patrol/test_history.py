@@ -275,6 +275,20 @@ def test_a_box_clock_that_is_set_is_no_stall_and_hides_none(step_s):  # R52
         assert decide(of_run, seen, history, later).row == row
 
 
+@pytest.mark.parametrize("jump_s", [86400.0, -86400.0, 7200.0, -7200.0])
+def test_our_own_clock_that_is_set_is_no_stall_and_hides_none(jump_s):  # R9 R52
+    of_run = run()
+    quiet = known(LogSlice("1:2", 10, BOX_NOW - 1200, 0, b"Epoch 1/9\n"))
+    values = facts(attempt=known(attempt(ago_s=9000)), log=quiet)
+    history = fold(History(), of_run, probe(values), NOW)
+    for minutes, row in ((5, "R-RUN-1"), (15, "R-STALL-1")):
+        later, ours = 60 * minutes, NOW + 60 * minutes + jump_s
+        there = box(now=BOX_NOW + later, uptime_s=known(7200.0 + later))
+        seen = msgspec.structs.replace(probe(values, there), at=ours, skew_s=SKEW - jump_s)
+        history = fold(history, of_run, seen, ours)
+        assert decide(of_run, seen, history, ours).row == row
+
+
 def test_a_file_from_the_future_does_not_hide_a_stall_for_ever():
     of_run = run(artifacts=("*",))
     values = facts(

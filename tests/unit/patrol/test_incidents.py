@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from unit.patrol.build import GONE, NOW, attempt, away, broken, end, facts, known, log, probe, run
 
+from fleet.model.probe import Cause
 from fleet.model.verdict import Health, Severity
 from patrol.decide import decide
 from patrol.history import History, fold
@@ -24,6 +25,9 @@ def verdict(row="R-RUN-1", name="train", number=1):
         "R-FINISH-1": probe(facts(**GONE, attempt=known(attempt(number)), end=known(end(number=number)))),
         "R-STOP-1": probe(facts(**GONE, attempt=known(attempt(number)), end=known(end("stopped", number=number, why="stopped")))),
         "R-LINK-1": away(),
+        "R-LINK-2": away(Cause.TIMEOUT_BANNER),
+        "R-LINK-3": away(Cause.TIMEOUT_COMMAND),
+        "R-PROBE-1": away(Cause.UNREADABLE),
     }[row]  # fmt: skip
     if hasattr(seen, "runs"):
         seen = msgspec.structs.replace(seen, runs={f"{name}-k3f9": next(iter(seen.runs.values()))})
@@ -55,6 +59,14 @@ def test_one_second_before_the_interval_nothing_is_told():
     ]
 
 
+def test_a_clock_that_was_set_back_silences_no_page():
+    """Told while the clock was a day ahead: the next look with the right one begins its hours anew."""
+    open_now, _ = incidents((), [verdict("R-STALL-1")], NOW + 24 * HOUR, HOUR)
+    open_now, tells = incidents(open_now, [verdict("R-STALL-1")], NOW, HOUR)
+    assert [tell.kind for tell in tells] == ["repeat"]
+    assert incidents(open_now, [verdict("R-STALL-1")], NOW + 60, HOUR)[1] == ()
+
+
 STORIES = {
     "a healthy run is not told": (["R-RUN-1"] * 3, []),
     "over is told once": (["R-STALL-1", "R-RUN-1", "R-RUN-1"], [(0, "first", "R-STALL-1"), (1, "resolved", "R-STALL-1")]),
@@ -65,6 +77,8 @@ STORIES = {
     "what its owner broke off is a note, and it is not over when it goes on": (["R-STALL-1", "R-BREAK-1", "R-BREAK-1", "R-RUN-1"], [(0, "first", "R-STALL-1"), (1, "resolved", "R-STALL-1"), (1, "first", "R-BREAK-1")]),
     "a link that flaps is not told": (["R-LINK-1", "R-RUN-1"] * 10, []),
     "a link that stays away is told at the second look": (["R-LINK-1"] * 5, [(1, "first", "R-LINK-1")]),
+    "a link that is away now so and now so is told at the second look, and once": (["R-LINK-1", "R-LINK-2", "R-LINK-3", "R-LINK-1", "R-RUN-1"], [(1, "first", "R-LINK-2"), (4, "resolved", "R-LINK-1")]),
+    "away, then an answer that cannot be read, is told at the second look": (["R-LINK-1", "R-PROBE-1", "R-PROBE-1"], [(1, "first", "R-PROBE-1")]),
     "and when it is back": (["R-LINK-1", "R-LINK-1", "R-RUN-1"], [(1, "first", "R-LINK-1"), (2, "resolved", "R-LINK-1")]),
     "an outage is not the end of a stall": (["R-STALL-1", "R-LINK-1", "R-STALL-1"], [(0, "first", "R-STALL-1")]),
     "stalled, away, finished": (["R-STALL-1", "R-LINK-1", "R-LINK-1", "R-FINISH-1"], [(0, "first", "R-STALL-1"), (2, "first", "R-LINK-1"), (3, "resolved", "R-STALL-1"), (3, "first", "R-FINISH-1")]),
@@ -105,7 +119,18 @@ def test_a_resolved_page_goes_to_those_who_were_paged():
     assert [(tell.severity, tell.verdict.health) for tell in tells] == [(Severity.PAGE, Health.RUNNING)]
 
 
-ROWS = ["R-RUN-1", "R-STALL-1", "R-VANISH-1", "R-FAIL-1", "R-FINISH-1", "R-STOP-1", "R-BREAK-1", "R-LINK-1"]
+ROWS = [
+    "R-RUN-1",
+    "R-STALL-1",
+    "R-VANISH-1",
+    "R-FAIL-1",
+    "R-FINISH-1",
+    "R-STOP-1",
+    "R-BREAK-1",
+    "R-LINK-1",
+    "R-LINK-2",
+    "R-PROBE-1",
+]
 
 
 @settings(max_examples=60, deadline=None)

@@ -23,6 +23,11 @@ STEPS = {
     "global_step: 512": (512, None, "step"),
     "iter 120: loss 2.1": (120, None, "iter"),
     "iteration 9/10": (9, 10, "iter"),
+    "step 12,345/100,000 | loss 2.31": (12345, 100000, "step"),
+    "Step: 1,234,567 done": (1234567, None, "step"),
+    "Epoch 3,step 12,345": (3, None, "epoch"),
+    "epoch 1,200,0.512": (1, None, "epoch"),
+    "epoch 4, 100 batches": (4, None, "epoch"),
     "\x1b[32mEpoch 7/9\x1b[0m": (7, 9, "epoch"),
 }
 
@@ -46,6 +51,9 @@ VALUES = {
     "Validation: 37%|███ | 3/9 [00:12<?, ?it/s]": (),
     "loss: 3 %": (("loss", "3"),),
     "loss: high": (),
+    "loss: 0,4123": (),
+    "loss: 1,234.5": (),
+    "loss: 3,acc: 0.5,0.6": (("loss", "3"), ("acc", "0.5")),
     "lossy: 3": (),
 }
 
@@ -166,6 +174,8 @@ BARS = {
     " 37%|███ | 37/100 [00:12<00:20:99:1, 3.1it/s]": (None, None, None),
     "Batch 15/20 - loss: 0.4987 - 3.21/s - ETA 0:00:02": (2.0, None, None),
     "Epoch 3/90 - eta: 1:20:00": (4800.0, None, None),
+    "Epoch: [3]  [ 150/1251]  eta: 0:06:12  lr: 0.0001  loss: 3.4 (3.6)": (None, None, None),
+    "Epoch [3][150/1251]  lr: 1.000e-04, eta: 1 day, 2:03:04, time: 0.350": (93784.0, None, None),
     "Epoch [4/20], Step [100/600], ETA: 1:20:00": (None, None, None),
     "Batch 15/20 - meta 0:00:02": (None, None, None),
 }

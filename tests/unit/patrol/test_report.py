@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from unit.patrol.build import NOW, run
 
 from fleet.model.probe import Cause
-from fleet.model.verdict import Evidence, Health, Progress, Severity, Verdict
+from fleet.model.verdict import TERMINAL, Evidence, Health, Progress, Severity, Verdict
 from patrol.history import History
 from patrol.report import document, iso, lines, summary
 from patrol.status import rings, sparkline, status_table
@@ -195,6 +195,15 @@ def test_the_status_table():
         f"eval   gpu1  STALLED       12 min  ▅ 12/40      ?           {DASH}     cron 03:33",
         f"sweep  gpu1  not seen yet  {DASH}       {DASH}            {DASH}           {DASH}     cron 03:33",
     ]
+
+
+@pytest.mark.parametrize("health", Health)
+def test_what_is_over_has_no_time_of_arrival_and_what_goes_on_an_unknown_one(health):
+    known = {
+        "train-k3f9": msgspec.structs.replace(verdict(), health=health, progress=Progress(12, 40, "epoch"))
+    }
+    (row,) = status_table([run("train")], known, {"train-k3f9": (12,)}, {}, NOW)[1:]
+    assert (row.split()[-3] == "?") is (health not in TERMINAL), row
 
 
 def test_runs_that_nothing_watches_are_marked_where_all_are_shown():

@@ -224,9 +224,23 @@ def test_every_verdict_has_a_sentence_a_command_and_no_hole(row):
         assert "None" not in text
         assert "{" not in text
     assert all(
-        re.match(r"(babysit (patrol|logs|stop|resume|trust|arm|usage)|ssh) ?", command)
+        re.match(r"(babysit (patrol|logs|stop|resume|trust|arm|usage|handbook|disarm)|ssh) ?", command)
         for command in verdict.next
     )
+
+
+def test_what_is_proposed_leads_out_of_where_it_is_proposed():
+    """A start of what never came to the box, and one more look at what is lost, lead nowhere."""
+    proposed = {
+        row: decide(reached.run, reached.probe, reached.history, NOW).next
+        for row in ("R-QUEUE-2", "R-LOST-1", "R-LOST-2")
+        for reached in [case(**CASES[row][0])]
+    }
+    assert proposed["R-QUEUE-2"] == ("babysit arm gpu1 train",)
+    there = case(run(armed_ago_s=700), probe(facts(attempt=known(None), **GONE)))
+    assert decide(there.run, there.probe, there.history, NOW).next == ("babysit resume gpu1 train --yes",)
+    for row in ("R-LOST-1", "R-LOST-2"):
+        assert proposed[row] == ("babysit handbook gpu1 train", "babysit disarm gpu1 train")
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,10 @@ def test_what_no_watcher_writes_is_missing(why):  # S38
     assert found.why.startswith("what its stage used: its file ")
 
 
+def test_a_peak_that_nobody_saw_is_none():
+    assert read(file(summary={**SUMMARY, "peak_mem_rss_kb": 0})).value.peak_bytes is None
+
+
 def test_a_link_and_an_answer_without_room_are_missing():
     assert read(b"", status=3) == Missing("what its stage used is not a plain file")
     assert isinstance(read(b"", status=27), Missing)
@@ -285,6 +289,15 @@ def test_where_only_the_machine_limits_it_all_that_the_machine_uses_counts():
     assert judged(running(rising(limit_bytes=None), box_facts=box(memory=MISSING))).row == "R-RUN-1"
 
 
+def test_a_limit_beyond_what_the_machine_has_is_none():
+    def said(vantage):
+        full = box(memory=Known(Memory(31 * GB, 32 * GB, 0), BOX_NOW, vantage))
+        return judged(running(rising(limit_bytes=64 * GB), box_facts=full))
+
+    assert said("/proc/meminfo").summary.startswith("memory 31 of 32 GB, rising")
+    assert said("cgroup").row == "R-RUN-1"  # that of who looks, which may be another
+
+
 def test_the_samples_of_several_looks_show_a_pace_and_when_it_is_full():
     first = running(rising(26.0, ago_s=604.0))
     history = folded(run(), first)
@@ -309,7 +322,8 @@ def test_looks_are_kept_of_one_stage_and_attempt_the_newest_twenty():
 
 
 def test_looks_move_with_the_clock_of_the_box():
-    history = replace(folded(run(), running(usage(memory_bytes=5))), skew_s=-3595.0)
+    seen = folded(run(), running(usage(memory_bytes=5)))
+    history = replace(seen, skew_s=-3595.0, booted_at=seen.booted_at - 3600.0)
     assert folded(run(), running(usage(memory_bytes=5)), history).memory[0] == (BOX_NOW - 4.0 + 3600.0, 5)
 
 
@@ -332,6 +346,11 @@ def test_figures_of_a_run_are_in_its_line_and_its_peak_in_the_report():
     )
     other = judged(failed(oomed(killed_by=None, exit_code=1, signal=None), why="exit", signal=None, rc=1))
     assert other.row == "R-FAIL-1" and "peak 31.8 of 32 GB" in other.summary
+
+
+@pytest.mark.parametrize(("said", "count"), [({}, 1), ({"left_running_count": 40}, 40)])
+def test_what_ran_on_is_counted_whole_though_a_few_are_named(said, count):
+    assert read(file(end={**EXIT, **said})).value.end.left_running == count
 
 
 def test_programs_get_the_figures_and_no_word_of_the_box():

@@ -42,6 +42,12 @@ def test_a_living_run_is_waited_for_without_spinning(health):  # R97
     assert (step.pause_s > 0) == (health is Health.QUEUED)
 
 
+def test_a_run_that_never_started_is_trouble_and_not_waited_for():  # R97
+    never = a_verdict(health=Health.QUEUED, severity=Severity.PAGE, exit_code=10)
+    step = after(never, left_s=3600, away_s=0, away_count=0)
+    assert isinstance(step, Leave) and step.exit_code == 10
+
+
 @pytest.mark.parametrize(("count", "pause_s"), [(1, 2), (2, 4), (5, 32), (6, 60), (500, 60)])
 def test_a_box_that_is_away_is_asked_again_with_growing_pauses(count, pause_s):
     step = after(told(Health.UNREACHABLE), left_s=3600, away_s=30, away_count=count)

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.errors import SpecError
-from fleet.spec.decode import decode, is_name
+from fleet.errors import SpecError, UsageError
+from fleet.spec.decode import bare_run, decode, is_name
 from fleet.spec.find import load
 
 GOOD = """
@@ -37,6 +37,7 @@ MISTAKES = [
     ("[box.a]\nport = 70000", "box.a.port: Expected `int` <= 65535"),
     ("[box.a]\nport = '22'", "box.a.port: Expected `int | null`, got `str`"),
     ("[box.a]\nhost = '-oProxyCommand=x'", "box.a.host: '-oProxyCommand=x' is no host name"),
+    ("[box.a]\nhost = '[::1]'", "box.a.host: '[::1]' is no host name (no spaces, brackets or leading dash)"),
     ("[box.'a b']", "box.a b.name: is no name"),
     ("[box.'-a']", "box.-a.name: is no name"),
     ("[run.r]", "run.r.stages: missing (hint: [[run.NAME.stages]]"),
@@ -114,6 +115,22 @@ def test_each_mistake_is_named_with_its_key_path(text, problem):
     with pytest.raises(SpecError) as caught:
         decode(text, "babysit.toml")
     assert any(said.startswith(problem) for said in caught.value.problems), caught.value.problems
+
+
+def test_an_ipv6_address_is_a_host():
+    for host in ("::1", "2001:db8::7", "fe80::1%eth0", "dev@::1"):
+        assert decode(f"[box.a]\nhost = '{host}'", "babysit.toml").boxes["a"].host == host
+
+
+def test_a_typed_command_that_is_no_text_is_refused():
+    with pytest.raises(UsageError, match="no UTF-8"):
+        bare_run("train", "gpu1", "echo \udcff")
+
+
+def test_stages_without_a_name_lack_just_that():
+    with pytest.raises(SpecError) as caught:
+        decode("[run.r]\nstages = [{command='a'}, {command='b'}]", "babysit.toml")
+    assert caught.value.problems == ("run.r.stages[1].name: missing", "run.r.stages[2].name: missing")
 
 
 def test_all_mistakes_are_said_at_once():

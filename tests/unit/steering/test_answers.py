@@ -68,6 +68,13 @@ def test_where_no_target_was_typed_none_is_spoken_of(run, what):
     assert untyped(usage, run) == usage and untyped(one(), run) == one()
 
 
+def test_a_box_on_which_thousands_of_loops_were_killed_can_be_listed_and_cleaned():
+    dead = [part(pid=number, says="does not run: no such process") for number in range(3000)]
+    for verb in ("list", "clean"):
+        (document,) = said(called(*dead, verb=verb), where="gpu1")
+        assert len(document.answers) == 3000
+
+
 def test_what_has_no_label_is_named_by_its_number():
     assert shown("clean", label="", says="removed")[0].startswith("pid 71: removed")
 
@@ -75,6 +82,8 @@ def test_what_has_no_label_is_named_by_its_number():
 def test_the_next_command_is_one_that_helps():
     assert next_of(one(), "gpu1") == ()
     assert next_of(nobody("usage", 2), "gpu1") == ("babysit ipc gpu1 list",)  # several are meant: which?
+    typed = nobody("usage", 2, "ipc --help")
+    assert next_of(typed, "gpu1") == ("babysit ipc --help",) and len(list(says.error_lines(typed))) == 1
     folder = nobody("folder", 2, "ls -la /home/dev/.ipc")
     assert next_of(folder, "gpu1") == () and "on the box: ls -la /home/dev/.ipc" in says.error_lines(folder)
 
@@ -155,7 +164,7 @@ def _texts(value):
     [
         Called(1, b"Traceback", ("KeyError: x",), False, 1.0), Called(0, b"", (), False, 1.0), Called(0, b"{", (), False, 1.0), Called(0, b"[]", (), False, 1.0),
         called(schema="onbox.ipc/2"), called(exit_code=3), called(part(exit_code=7)), called(part(pid="71")), called(part(label=None)),
-        called(part(reply=[1])), called(error="x"), called(answers="x"), called(*[part()] * 1001), called(status=141),
+        called(part(reply=[1])), called(error="x"), called(answers="x"), called(status=141),
         Called(0, b'{"a": 1, "a": 2}', (), False, 1.0), Called(0, b"[" * 5000, (), False, 1.0), Called(0, b'{"answers": ' + b"[" * 100, (), False, 1.0),
     ],
 )  # fmt: skip

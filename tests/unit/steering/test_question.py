@@ -36,6 +36,13 @@ def test_words_that_fit_nowhere_are_refused(verb, typed):
     assert caught.value.where == verb
 
 
+@pytest.mark.parametrize("verb", ["break", "peek", "set", "notify"])
+def test_an_empty_target_is_no_target_and_never_all(verb):
+    with pytest.raises(UsageError, match="empty"):
+        parted(verb, ("", "lr=1") if VERBS[verb].takes else ("",))
+    assert "all" not in Question(verb, "", "x").words()
+
+
 def test_what_is_not_named_must_be_the_only_one():
     assert Question("set", None, "lr=1").words() == (
         "ipc",
@@ -89,7 +96,7 @@ HOSTILE = (
 @pytest.mark.parametrize("word", HOSTILE)
 def test_a_word_that_looks_like_an_option_is_none(word):  # S3
     words = Question("set", word, word).words()
-    assert words.index("--") == len(words) - 3 and words[-2:] == (word or "all", word)
+    assert words.index("--") == len(words) - 3 and words[-2:] == (word, word)
     order = Order(word, word, (word,), kwargs=word).words()
     assert order[order.index("--") + 1 :] == (word, word) or word == "--"
     assert f"--kwargs={word}" in order

@@ -191,7 +191,11 @@ def test_durations_are_said_in_two_units(seconds, said):
 
 
 @pytest.mark.parametrize(
-    ("count", "said"), [(0, "0 B"), (999, "999 B"), (84_000, "84 kB"), (412e9, "412 GB"), (1.5e12, "1.5 TB")]
+    ("count", "said"),
+    [
+        *((0, "0 B"), (999, "999 B"), (999.6, "1 kB"), (84_000, "84 kB"), (999_499, "999 kB")),
+        *((999_999, "1 MB"), (412e9, "412 GB"), (999.9e9, "1 TB"), (1.5e12, "1.5 TB")),
+    ],
 )
 def test_sizes_are_decimal(count, said):
     assert say.size(count) == said

@@ -423,6 +423,25 @@ def test_no_value_anywhere_breaks_it(tmp_path_factory, data):
     list(remarks(document))
 
 
+def test_an_answer_that_cannot_be_written_is_said_in_a_line(tmp_path):
+    path = written(tmp_path / "u.jsonl", [metadata(), tree(T0), end(T0 + 900)])
+    words = [sys.executable, "-m", "onbox", "usage", str(path)]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(words, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, check=False)
+    said = "usage: the answer cannot be written: No space left on device\n"
+    assert (done.returncode, done.stderr.decode()) == (74, said)
+    closed = ["sh", "-c", 'exec "$@" >&-', "sh", *words]
+    done = subprocess.run(closed, cwd=ROOT, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_memory_that_nobody_saw_is_not_said_to_be_none(tmp_path):
+    last = end(T0 + 3)
+    last["summary"]["peak_mem_rss_kb"] = 0  # gone before it was looked at, and smaller than its watcher
+    lines = [metadata(), tree(T0, mem_kb=0), last]
+    assert one(tmp_path, *lines)["memory_peak_bytes"] is None
+
+
 @pytest.mark.parametrize("version", sorted({"3.8", "3.13"} & set(pythons.found())))
 def test_another_python_says_the_same(tmp_path, version):
     folder = run_folder(tmp_path / "run")

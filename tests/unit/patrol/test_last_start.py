@@ -1,0 +1,36 @@
+"""A start that the budget does not allow is not offered: whoever acts on `next` alone would be sent round in a circle."""
+
+import pytest
+from unit.patrol.build import GONE, NOW, attempt, case, end, facts, known, probe, run
+
+from patrol.decide import decide
+
+LOGS = "babysit logs gpu1 train"
+RESUME = "babysit resume gpu1 train --yes"
+
+
+def said(row_facts, number, budget=3):
+    there = facts(attempt=known(attempt(number=number)), **{**GONE, **row_facts})
+    seen = case(run(budget=budget), probe(there))
+    return decide(seen.run, seen.probe, seen.history, NOW)
+
+
+@pytest.mark.parametrize(
+    ("left_by", "then"),
+    [
+        (
+            lambda n: {"end": known(end("failed", number=n, stage="02-train", rc=1, why="exit"))},
+            (LOGS, RESUME),
+        ),
+        (lambda n: {"end": known(end("stopped", number=n, why="stopped"))}, (RESUME,)),
+        (lambda _: {}, (LOGS, RESUME)),
+    ],
+    ids=["failed", "stopped", "vanished"],
+)
+def test_the_last_start_that_the_budget_allows_is_offered_and_none_after_it(left_by, then):
+    before, after = said(left_by(2), 2), said(left_by(3), 3)
+    assert set(then) == set(before.next), before
+    assert after.next == (LOGS,) and after.row == before.row
+    assert "all 3 starts are used" in after.summary and "starts are used" not in before.summary
+    assert said(left_by(3), 3, budget=4).next == before.next
+    assert said(left_by(4), 4).next == before.next  # somebody granted more: how many, the box knows
