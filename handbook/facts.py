@@ -6,9 +6,9 @@ from msgspec import Struct
 
 from fleet.ledger.rows import Event
 from fleet.model.run import Run
+from fleet.model.spec import DEFAULT_STATE_DIR
 from fleet.model.verdict import Verdict
 
-DEFAULT_STATE_DIR = "~/.local/state/babysit"
 DEFAULT_PORT = 22
 
 # What may stand in a command or a path of the page besides quoted words. An adopted run comes from a
@@ -112,7 +112,7 @@ def facts(
         cwd=spec.cwd,
         artifacts=spec.artifacts,
         results=spec.results,
-        budget=spec.budget,
+        budget=(verdict.budget if verdict else None) or spec.budget,
         armed_at=run.armed_at,
         launched=run.launched,
         superseded_by=run.superseded_by,

@@ -154,7 +154,8 @@ def _urgency(standing: Standing) -> tuple[int, int, str]:
     if verdict is None:
         return len(STEPS), 0, standing.run.name
     row = next(index for index, (healths, _) in enumerate(STEPS) if verdict.health in healths)
-    return row, 0 if _left(standing) else 1, standing.run.name
+    done, budget = _starts(standing)
+    return row, int(done >= budget), standing.run.name
 
 
 def _next(standing: Standing) -> Next:
@@ -190,8 +191,8 @@ def _next(standing: Standing) -> Next:
 
 def _carry_on(standing: Standing) -> Next:
     run, verdict = standing.run, standing.verdict
-    done, budget = (verdict.attempt or 0) if verdict else 0, run.spec.budget
-    if not _left(standing):
+    done, budget = _starts(standing)
+    if done >= budget:
         says = (
             f"{run.name} has used all {figures.plural(budget, 'start')}: read why; --grant 1 allows one more"
         )
@@ -208,10 +209,10 @@ def _carry_on(standing: Standing) -> Next:
     return Next(resume, f"{what}, attempt {done + 1} of {budget}")
 
 
-def _left(standing: Standing) -> bool:
-    """Whether the budget has a start left, as far as the records were seen."""
-    attempt = standing.verdict.attempt if standing.verdict else None
-    return (attempt or 0) < standing.run.spec.budget
+def _starts(standing: Standing) -> tuple[int, int]:
+    """How many starts were made, and how many there may be: as the box allows, else as it was armed."""
+    run, verdict = standing.run, standing.verdict
+    return (verdict.attempt or 0, verdict.budget or run.spec.budget) if verdict else (0, run.spec.budget)
 
 
 def _cells(standing: Standing) -> tuple[str, str, str]:

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from fleet.errors import TICK_PRECEDENCE
-from fleet.model.probe import Probe, Reachable
+from fleet.model.probe import Attempt, Probe, Reachable
+from fleet.model.reading import Known
 from fleet.model.run import Run
 from fleet.model.verdict import Progress, Verdict
 from patrol.case import Case
@@ -22,7 +23,8 @@ def decide(run: Run, probe: Probe, history: History, now: float) -> Verdict:
     case = Case(run, probe, history, now)
     row = first_match(case)
     words = Words(case)
-    following, used_up = _allowed(filled(row.next, words), case, words)
+    budget = case.facts.budget.value if isinstance(case.facts.budget, Known) else None
+    following, used_up = _allowed(filled(row.next, words), case.attempt, budget, words)
     return Verdict(
         run_id=run.run_id,
         run=run.name,
@@ -44,6 +46,7 @@ def decide(run: Run, probe: Probe, history: History, now: float) -> Verdict:
         loops=case.loops,
         broken=case.broken_off,
         usage=usage_of(case),
+        budget=budget,
     )
 
 
@@ -63,15 +66,15 @@ def filled(pieces: Iterable[str], words: Words) -> list[str]:
     return [text for text in (piece.format(c=words) for piece in pieces) if text]
 
 
-def _allowed(commands: list[str], case: Case, words: Words) -> tuple[tuple[str, ...], list[str]]:
+def _allowed(
+    commands: list[str], attempt: Attempt | None, budget: int | None, words: Words
+) -> tuple[tuple[str, ...], list[str]]:
     """`commands` without a start that the budget does not allow, and a piece of sentence where there was one.
 
-    The box would refuse it. Then only its owner can decide, and the log says what about. An attempt beyond
-    the budget was granted by somebody: how many were, only the box knows.
+    The box would refuse it. Then only its owner can decide, and the log says what about.
     """
     start = f"babysit resume {words.box} {words.run} --yes"
-    budget, attempt = case.run.spec.budget, case.attempt
-    if start not in commands or attempt is None or attempt.number != budget:
+    if start not in commands or attempt is None or budget is None or attempt.number < budget:
         return tuple(commands), []
     left = tuple(command for command in commands if command != start)
     used_up = f"all {budget} starts are used" if budget > 1 else "its one start is used"

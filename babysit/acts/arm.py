@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from babysit.acts import handing
 from babysit.acts.here import Here
-from babysit.acts.owner import At, found_at, keep_as_owner, nothing_lives, same_job, typed_again
+from babysit.acts.owner import At, found_at, keep_as_owner, nothing_lives, one_folder, same_job, typed_again
 from babysit.acts.settle import Settled, hand_on, settle
 from babysit.acts.starting import CALL_S, refusal, start, verified, with_code
 from babysit.acts.visit import opened
@@ -74,6 +74,7 @@ def arm(
     """
     began = clock.now()
     with place.ledger() as ledger, opened(ledger, box) as link:
+        one_folder(ledger, box)
         step("preflight", None)
         pyz, digest = build_pyz()
         tool = f"onbox-{digest}.pyz"

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import msgspec
 
 from babysit.acts.adopt import run_of
+from babysit.acts.settle import finished
 from babysit.acts.starting import CALL_S
 from babysit.acts.visit import ask
 from fleet import clock
@@ -19,7 +20,7 @@ from fleet.link.base import Link
 from fleet.model.probe import Locks, Reachable, RunFacts
 from fleet.model.reading import Known
 from fleet.model.run import Run
-from fleet.model.spec import BoxSpec, RunSpec
+from fleet.model.spec import DEFAULT_STATE_DIR, BoxSpec, RunSpec
 from fleet.text.quote import sh
 
 _LOOKS = 5
@@ -39,6 +40,27 @@ class At(NamedTuple):
     report: BoxReport
     typed: str = ""
     keep: bool = True
+
+
+def one_folder(ledger: Ledger, box: BoxSpec) -> None:
+    """That no run of `box` lies in another folder than its `state_dir` names: there its name would be free.
+
+    Nobody would then see that it runs, start it a second time and page that it is gone. Raises UsageError.
+    """
+    before = ledger.ticks.verdicts()
+    for run in ledger.runs.all():
+        here = run.box.name == box.name and run.disarmed_at is None and not finished(before.get(run.run_id))
+        if here and _folder(run.box) != _folder(box):
+            raise UsageError(
+                f"{run.name} keeps its records in {run.box.state_dir or DEFAULT_STATE_DIR}",
+                where=f"{box.name}: state_dir {box.state_dir or DEFAULT_STATE_DIR}",
+                hint="the runs of a box lie in one folder: leave it as it was until that one is over",
+                next=(f"babysit stop {box.name} {run.name}", f"babysit disarm {box.name} {run.name}"),
+            )
+
+
+def _folder(box: BoxSpec) -> str:
+    return (box.state_dir or DEFAULT_STATE_DIR).removeprefix("~/").rstrip("/")
 
 
 def found_at(at: At, owner: str | None) -> FoundRun | None:

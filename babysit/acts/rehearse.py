@@ -4,7 +4,7 @@ from msgspec import Struct
 
 from babysit.acts.arm import looked_at, new_run, plan_of
 from babysit.acts.here import Here
-from babysit.acts.owner import At, found_at, nothing_lives, same_job, typed_again
+from babysit.acts.owner import At, found_at, nothing_lives, one_folder, same_job, typed_again
 from babysit.acts.visit import opened
 from fleet.arming.chain import render
 from fleet.arming.preflight import BoxReport
@@ -40,6 +40,7 @@ class Rehearsal(Struct, frozen=True):
 def rehearse(place: Here, box: BoxSpec, spec: RunSpec, *, again: bool = False) -> Rehearsal:
     """What `arm` would do now. Raises what `arm` raises before it writes anything."""
     with place.ledger(write=False) as ledger, opened(ledger, box, keep=False) as link:
+        one_folder(ledger, box)
         pyz, digest = build_pyz()
         name = onbox_name(digest)
         report = looked_at(link, box, spec, name, dry=True)

@@ -9,7 +9,7 @@ from msgspec import Struct
 from babysit.acts import armed, handing
 from babysit.acts.here import Here
 from babysit.acts.settle import Settled, finished, hand_on, histories_of, settle
-from babysit.acts.starting import CALL_S, allow, grants_answered, refusal, start, verified, with_code
+from babysit.acts.starting import CALL_S, allow, refusal, start, verified, with_code
 from babysit.acts.visit import ask, boxes_of, look_at_runs, opened
 from fleet import clock
 from fleet.arming.code import CodeNews, compared, look_at_code
@@ -70,7 +70,6 @@ def take_stock(place: Here, only: Run | None = None, *, limit_s: float = 60.0) -
         fires = armed.phrases(armed.triggers(ledger, now))
         truth = reconcile(runs, before, fresh, waiters, fires, now)
         died = armed.dead_patrols(ledger, now)
-        _grants_closed(place, ledger, ask_for, reached)
         truth = msgspec.structs.replace(
             truth,
             believed_and_wrong=(*truth.believed_and_wrong, *(says for _, says in died)),
@@ -85,17 +84,6 @@ def take_stock(place: Here, only: Run | None = None, *, limit_s: float = 60.0) -
             handing.rewrite(place, ledger, ask_for, settled, reached=reached, limit_s=CALL_S)
             hand_on(place, ledger)
         return truth, settled
-
-
-def _grants_closed(place: Here, ledger: Ledger, runs: Sequence[Run], reached: Collection[str]) -> None:
-    """Ask the boxes that answered how the grants went that were cut short: no probe tells a budget."""
-    open_for = {intent.run_id for intent in ledger.intents.open() if intent.kind == "grant"}
-    wanted = [run for run in runs if run.run_id in open_for and run.box.name in reached]
-    for name, box in boxes_of(wanted, place.spec).items():
-        with contextlib.suppress(BabysitError), opened(ledger, box) as link:
-            for run in wanted:
-                if run.box.name == name:
-                    grants_answered(link, ledger, run)
 
 
 def resume(place: Here, run: Run, *, grant: int = 0) -> Resumed:

@@ -37,7 +37,7 @@ def answer(intent: Intent, facts: RunFacts, now: float) -> str | None:
         case "stop":
             return _stopped(intent, facts, over=over)
         case "grant":
-            return _used(intent, facts)
+            return granted(intent, facts.budget.value, now) if isinstance(facts.budget, Known) else None
     return None
 
 
@@ -80,14 +80,6 @@ def _stopped(intent: Intent, facts: RunFacts, *, over: bool) -> str | None:
     match facts.locks:
         case Known(value=Locks(chain_held=True)) if over:
             return f"seen on the box: attempt {number} was not stopped"
-    return None
-
-
-def _used(intent: Intent, facts: RunFacts) -> str | None:
-    wanted = _number(intent)
-    match facts.attempt:
-        case Known(value=attempt) if wanted is not None and attempt is not None and attempt.number >= wanted:
-            return f"seen on the box: attempt {attempt.number}"
     return None
 
 

@@ -219,7 +219,10 @@ class Broken(Struct, frozen=True):
 
 
 class RunFacts(Struct, frozen=True):
-    """One run as the box shows it. A Known None says "there is no such record", which Missing never does."""
+    """One run as the box shows it. A Known None says "there is no such record", which Missing never does.
+
+    `budget` is how many starts it allows in all, grants included.
+    """
 
     exists: Reading[bool]
     attempt: Reading[Attempt | None]
@@ -233,6 +236,7 @@ class RunFacts(Struct, frozen=True):
     loops: Reading[tuple[Loop, ...]] = Missing("the answer does not hold it")
     broken: Reading[tuple[Broken, ...]] = Missing("the answer does not hold it")
     usage: Reading[Usage | None] = Missing("the answer does not hold it")
+    budget: Reading[int] = Missing("the answer does not hold it")
 
 
 class Reachable(Struct, frozen=True, tag="reachable"):

@@ -20,6 +20,7 @@ CHECKPOINT_SIGNALS = ("USR1", "USR2", "HUP", "INT")
 DEFAULT_BOX_LIMIT_S = 20.0
 DEFAULT_TICK_LIMIT_S = 60.0
 DEFAULT_DISK_PCT_MAX = 95.0
+DEFAULT_STATE_DIR = "~/.local/state/babysit"
 
 
 class Stage(Struct, frozen=True, forbid_unknown_fields=True):

@@ -81,7 +81,7 @@ class Verdict(Struct, frozen=True):
     look's (see Reachable), None where the box did not answer or the link did not tell. `loops` are the run's
     living loops, whose words are untrusted. `broken` is the loop that was broken off and took its stage
     along: the run's end record says `failed` then. `usage` is the newest watched stage, also of an
-    earlier attempt.
+    earlier attempt. `budget` is how many starts the box allows in all, None where it was not read.
     """
 
     run_id: str
@@ -104,3 +104,4 @@ class Verdict(Struct, frozen=True):
     loops: tuple[Loop, ...] = ()
     broken: Broken | None = None
     usage: Usage | None = None
+    budget: int | None = None

@@ -23,7 +23,14 @@ from patrol.readers.machine import (
 )
 from patrol.readers.memory import read_memory
 from patrol.readers.processes import read_alive, read_locks
-from patrol.readers.records import read_attempt, read_end, read_exists, read_markers, read_stopping
+from patrol.readers.records import (
+    read_attempt,
+    read_budget,
+    read_end,
+    read_exists,
+    read_markers,
+    read_stopping,
+)
 from patrol.readers.usage import read_usage
 
 
@@ -66,4 +73,5 @@ def _run(answer: sectioned.Answer, run: Run, loops: Reading[tuple[Loop, ...]]) -
         loops=loops_of(loops, run.tag, alive),
         broken=read_broken(answer.get("broken", name), run.tag, at),
         usage=read_usage(answer.get("usage", name), run, attempt, at),
+        budget=read_budget(answer.get("budget", name), at),
     )

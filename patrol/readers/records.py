@@ -46,6 +46,15 @@ def read_attempt(section: Section | None, nonce: str, at: float) -> Reading[Atte
     return Known(Attempt(number, pid, born, boot, float(started)), at, "attempt")
 
 
+def read_budget(section: Section | None, at: float) -> Reading[int]:
+    """How many starts the box allows in all: what the spec said, and what was granted since."""
+    text = text_of(section, "the budget")
+    if isinstance(text, Missing):
+        return text
+    starts = figure(text.strip())
+    return Known(starts, at, "budget") if starts else Missing("the budget is no number")
+
+
 def read_end(section: Section | None, nonce: str, at: float) -> Reading[End | None]:
     """How an attempt ended; Known None when there is no end record."""
     record = _record(section, nonce, "the end record")

@@ -114,6 +114,8 @@ see_records() {
     tell_file "$record" "$run" "$dir/$record"
     case $record:$planned:$nl$out$nl in end:0:*"${nl}state=failed$nl"*"${nl}why=exit$nl"*) tell_broken ;; esac
   done
+  word=-; ! plain_file "$dir/budget" || word_of "$dir/budget"
+  tell budget "$run" 0 "$word"
   tell_usage
   count=0
   if [ -L "$dir/markers" ] || { [ -e "$dir/markers" ] && [ ! -d "$dir/markers" ]; }; then

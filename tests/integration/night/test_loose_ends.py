@@ -25,13 +25,12 @@ def test_an_effect_that_nobody_saw_end_is_answered_by_the_box_at_the_next_tick(n
             "start from 1": None,  # its chain is held: whoever began it might still come to it
             f"arm {job.run} on gpu1": "seen on the box: it was placed",
             "stop attempt 1": "seen on the box: attempt 1 was not stopped",
-            "raise the budget from 3 to 4": None,  # no probe tells a budget: whoever takes over asks for it
+            "raise the budget from 3 to 4": "seen on the box: the budget is 3, it was not raised",
         }
     with Ledger.open(laptop.state, write=True) as ledger:
         ledger.intents.done(stop, "asked again", 2.0)
     said = laptop.run("patrol", "--once").stderr
     assert f"{job.run}: start from 1" in said
-    assert f"{job.run}: raise the budget from 3 to 4" in said
     assert f"next: babysit resume gpu1 {job.run}\n" in said
     with Ledger.open(laptop.state, write=True) as ledger:
         ledger.patrollers.register("4127 1 another-boot", every_s=1800, at=1.0, next_at=2.0)

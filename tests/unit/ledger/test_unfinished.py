@@ -80,13 +80,10 @@ GRANT = intent("grant", "raise the budget from 3 to 4")
      (3, SOON, None), (3, LATE, "seen on the box: the budget is 3, it was not raised")],
 )  # fmt: skip
 def test_the_budget_on_the_box_answers_a_grant(budget, now, expected):  # P8
-    assert granted(GRANT, budget, now) == expected
+    seen = msgspec.structs.replace(facts(), budget=Known(budget, NOON, "budget"))
+    assert granted(GRANT, budget, now) == answer(GRANT, seen, now) == expected
+    assert answer(GRANT, facts(attempt=4), now) is None
     assert granted(intent("grant", "raise the budget"), budget, now) is None
-
-
-@pytest.mark.parametrize(("attempt", "expected"), [(4, "seen on the box: attempt 4"), (3, None)])
-def test_an_attempt_beyond_the_old_budget_answers_a_grant(attempt, expected):  # P8
-    assert answer(GRANT, facts(attempt=attempt), LATE) == expected
 
 
 def test_a_record_that_was_not_read_answers_nothing():

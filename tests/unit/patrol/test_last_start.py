@@ -1,7 +1,7 @@
 """A start that the budget does not allow is not offered: whoever acts on `next` alone would be sent round in a circle."""
 
 import pytest
-from unit.patrol.build import GONE, NOW, attempt, case, end, facts, known, probe, run
+from unit.patrol.build import GONE, MISSING, NOW, attempt, case, end, facts, known, probe, run
 
 from patrol.decide import decide
 
@@ -9,9 +9,12 @@ LOGS = "babysit logs gpu1 train"
 RESUME = "babysit resume gpu1 train --yes"
 
 
-def said(row_facts, number, budget=3):
-    there = facts(attempt=known(attempt(number=number)), **{**GONE, **row_facts})
-    seen = case(run(budget=budget), probe(there))
+THREE = known(3)
+
+
+def said(row_facts, number, budget=THREE):
+    there = facts(attempt=known(attempt(number=number)), budget=budget, **{**GONE, **row_facts})
+    seen = case(run(), probe(there))
     return decide(seen.run, seen.probe, seen.history, NOW)
 
 
@@ -32,5 +35,6 @@ def test_the_last_start_that_the_budget_allows_is_offered_and_none_after_it(left
     assert set(then) == set(before.next), before
     assert after.next == (LOGS,) and after.row == before.row
     assert "all 3 starts are used" in after.summary and "starts are used" not in before.summary
-    assert said(left_by(3), 3, budget=4).next == before.next
-    assert said(left_by(4), 4).next == before.next  # somebody granted more: how many, the box knows
+    granted, unread = said(left_by(3), 3, known(4)), said(left_by(3), 3, MISSING)
+    assert granted.next == unread.next == before.next and (granted.budget, unread.budget) == (4, None)
+    assert said(left_by(4), 4, known(4)).next == (LOGS,)

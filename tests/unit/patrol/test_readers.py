@@ -21,7 +21,14 @@ from patrol.readers.log import read_log
 from patrol.readers.machine import read_boot_id, read_box_id, read_clock, read_machine_id, read_uptime
 from patrol.readers.memory import read_memory
 from patrol.readers.processes import read_alive, read_locks
-from patrol.readers.records import read_attempt, read_end, read_exists, read_markers, read_stopping
+from patrol.readers.records import (
+    read_attempt,
+    read_budget,
+    read_end,
+    read_exists,
+    read_markers,
+    read_stopping,
+)
 
 PROBES = sorted((Path(__file__).parents[2] / "data/probes").glob("*.json"))
 MIB = 1024 * 1024
@@ -425,6 +432,12 @@ def test_the_folder_is_there_or_not_or_not_known():
     assert told(read_exists(section("perhaps"), 1.0)).startswith("missing: ")
 
 
+def test_the_budget_is_a_number_or_not_known():
+    assert [told(read_budget(section(text), 1.0)) for text in ("3", "12\n")] == [3, 12]
+    for text in ("-", "", "0", "-1", "3 4", "three"):
+        assert told(read_budget(section(text), 1.0)).startswith("missing: the budget"), text
+
+
 READERS = (
     lambda found: read_uptime(found, 1.0),
     lambda found: read_boot_id(found, 1.0),
@@ -437,6 +450,7 @@ READERS = (
     lambda found: read_attempt(found, NONCE, 1.0),
     lambda found: read_end(found, NONCE, 1.0),
     lambda found: read_stopping(found, NONCE, 1.0),
+    lambda found: read_budget(found, 1.0),
     lambda found: read_markers(found, [found], NONCE, 1.0),
     lambda found: read_locks(found, 1.0),
     lambda found: read_alive(found, 1.0),

@@ -120,6 +120,7 @@ def test_the_document_has_exactly_the_promised_keys():
     assert found["runs"] == [
         {
             "run": "eval", "id": "eval-k3f9", "box": "gpu2", "health": "stalled", "row": "R-STALL-1", "severity": "page",
+            "says": STALLED.summary, "budget": None,
             "since": "2027-01-15T07:59:00+00:00", "facts_at": "2027-01-15T08:00:00+00:00", "attempt": 1,
             "strict_kex": None,
             "progress": {"index": 12, "total": 40, "unit": "epoch", "eta_s": None, "last_step_at": "2027-01-15T07:34:00+00:00", "usual_step_s": 40.0},
