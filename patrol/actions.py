@@ -39,10 +39,9 @@ class Resume(Struct, frozen=True):
 
 
 class NotNow(Struct, frozen=True):
-    """Why nothing may be started, and the commands that help."""
+    """Why nothing may be started; what to do about it says the verdict of the same look."""
 
     why: str
-    next: tuple[str, ...]
 
 
 def resume_proof(run: Run, probe: Probe) -> Resume | NotNow:
@@ -51,17 +50,16 @@ def resume_proof(run: Run, probe: Probe) -> Resume | NotNow:
     Leave takes all of: the box answered and is the one the run was armed on; its folder, attempt, end
     record, locks and processes were read; both locks are free; nothing lives; it has not finished.
     """
-    look = ("babysit patrol --once",)
     if isinstance(probe, Unreachable):
-        return NotNow("the box did not answer, so nothing is known of what lives there", look)
+        return NotNow("the box did not answer, so nothing is known of what lives there")
     match probe.box.box_id:
         case Known(value=box_id) if run.box_id is not None and box_id != run.box_id:
-            return NotNow("another box answers: its id is not the one this run was armed on", look)
+            return NotNow("another box answers: its id is not the one this run was armed on")
     match probe.runs.get(run.run_id):
         case None:
-            return NotNow("the answer of the box holds nothing on this run", look)
+            return NotNow("the answer of the box holds nothing on this run")
         case RunFacts(exists=Known(value=False)):
-            return NotNow("the run's folder is not on the box", (f"babysit arm {run.box.name} {run.name}",))
+            return NotNow("the run's folder is not on the box")
         case RunFacts(
             exists=Known(value=True),
             attempt=Known(value=attempt),
@@ -76,17 +74,16 @@ def resume_proof(run: Run, probe: Probe) -> Resume | NotNow:
                 lives=locks.chain_held or locks.stage_held or alive != (),
             )
         case facts:
-            return NotNow(f"not everything could be read: {_first_missing(facts)}", look)
+            return NotNow(f"not everything could be read: {_first_missing(facts)}")
 
 
 def _leave(run: Run, seen_at: float, expect: str | None, *, lives: bool) -> Resume | NotNow:
-    look = ("babysit patrol --once",)
     if lives:
-        return NotNow("something of the run lives", (f"babysit stop {run.box.name} {run.name}", *look))
+        return NotNow("something of the run lives")
     if expect is None:
-        return NotNow("its records contradict each other: the end record is of a later attempt", look)
+        return NotNow("its records contradict each other: the end record is of a later attempt")
     if expect.endswith(":done"):
-        return NotNow("the run has finished", (f"babysit logs {run.box.name} {run.name}",))
+        return NotNow("the run has finished")
     return Resume(run.run_id, expect, seen_at, _Seal(run.run_id, expect))
 
 

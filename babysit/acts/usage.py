@@ -22,7 +22,7 @@ class Shown(Struct, frozen=True):
 
 def usage(
     place: Here,
-    box: str,
+    box: str | None,
     *,
     run: str | None,
     file: str | None = None,
@@ -30,16 +30,17 @@ def usage(
     attempt: int | None = None,
     last_s: float | None = None,
 ) -> Shown:
-    """The profile of `run` on `box`, or of the one `file` there.
+    """The profile of `run`, on `box` where one is said, or of the one `file` on `box`.
 
     Raises UsageError, NotFound, BoxRefused, ProbeUnreadable, LinkError.
     """
     with place.ledger(write=False) as ledger:
         known = None if run is None else run_named(ledger, run, box)
-        where = (
-            box_named(place, ledger, box) if known is None else boxes_of((known,), place.spec)[known.box.name]
-        )
+        if known is None:
+            where = box_named(place, ledger, box or "")
+        else:
+            where = boxes_of((known,), place.spec)[known.box.name]
         wish = Wish(known, file, stage, attempt, last_s)
         with opened(ledger, where, keep=False) as link:
-            called = call(link, wish.words(), where=box, limit_s=READ_S)
-    return Shown(profile_of(called, wish, box=box), wish, box, called.took_s, called.shipped)
+            called = call(link, wish.words(), where=where.name, limit_s=READ_S)
+    return Shown(profile_of(called, wish, box=where.name), wish, where.name, called.took_s, called.shipped)

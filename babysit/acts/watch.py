@@ -7,7 +7,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from babysit.acts import handing
-from babysit.acts.here import Here, run_named
+from babysit.acts.here import Here
 from babysit.acts.settle import hand_on, histories_of, settle
 from babysit.acts.visit import Ask, boxes_of, keep_pin, look
 from fleet import clock
@@ -29,8 +29,7 @@ class Watched(Struct, frozen=True):
 
 def watch(
     place: Here,
-    box: str,
-    name: str,
+    run: Run,
     *,
     for_s: float,
     supersede: bool = False,
@@ -38,11 +37,10 @@ def watch(
 ) -> Watched:
     """Wait on the box itself, in holds of 55 s, for at most `for_s` seconds.
 
-    `tell` gets each verdict that differs from the one before and does not end the wait. Raises NotFound,
+    `tell` gets each verdict that differs from the one before and does not end the wait. Raises
     Busy (somebody waits already), LedgerError.
     """
     with place.ledger() as ledger:
-        run = run_named(ledger, name, box)
         if run.disarmed_at is not None:
             return _disarmed(run)
         now = clock.now()
@@ -57,7 +55,7 @@ def _waited(
     place: Here, ledger: Ledger, run: Run, mine: int, *, for_s: float, tell: Callable[[Verdict], None]
 ) -> Watched:
     """Look, hold on, look again, until it is time to leave."""
-    began = clock.monotonic()
+    began = clock.since_boot()
     chance = random.Random()  # noqa: S311 - spreads connections, hides nothing
     away_since: float | None = None
     away_count = 0
@@ -69,11 +67,11 @@ def _waited(
             return verdict
         if unseen(verdict):
             away_count += 1
-            away_since = clock.monotonic() if away_since is None else away_since
+            away_since = clock.since_boot() if away_since is None else away_since
         else:
             away_count, away_since = 0, None
-        away_s = 0.0 if away_since is None else clock.monotonic() - away_since
-        left_s = for_s - (clock.monotonic() - began)
+        away_s = 0.0 if away_since is None else clock.since_boot() - away_since
+        left_s = for_s - (clock.since_boot() - began)
         step = after(verdict, left_s=left_s, away_s=away_s, away_count=away_count)
         if isinstance(step, Leave):
             return Watched(step.reason, step.exit_code, verdict)

@@ -20,13 +20,12 @@ _LINES = click.IntRange(1, 10_000)
 
 
 @click.command()
-@click.argument("box")
-@click.argument("run")
+@run_argument()
 @click.option("-n", "--lines", "count", type=_LINES, default=50, show_default=True, help="How many lines.")
 @click.option("-f", "--follow", is_flag=True, help="Go on showing what comes, until the run is over.")
 @click.option("--raw", is_flag=True, help=_RAW)
 @SPEC_OPTION
-def logs(*, box: str, run: str, count: int, follow: bool, raw: bool, spec: str | None) -> int:
+def logs(*, box: str | None, run: str, count: int, follow: bool, raw: bool, spec: str | None) -> int:
     """Show the end of a run's log.
 
     Control characters are shown as their codes, so that nothing a job printed can act on this terminal.
@@ -93,11 +92,10 @@ def _follow(place: "Here", run: "Run", count: int, *, raw: bool) -> int:
 
 
 @click.command()
-@click.argument("box")
-@click.argument("run")
+@run_argument()
 @click.option("--raw", is_flag=True, help=_RAW)
 @SPEC_OPTION
-def results(*, box: str, run: str, raw: bool, spec: str | None) -> int:
+def results(*, box: str | None, run: str, raw: bool, spec: str | None) -> int:
     """Print a run's result files as the job wrote them; numbers are not touched.
 
     Which files these are says `results` in babysit.toml. Fetches at most 200 kB; longer files are cut, and

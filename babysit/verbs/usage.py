@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from babysit.verbs import speak
+from babysit.verbs.named import run_argument
 from babysit.verbs.patrol import JSON_OPTION, SPEC_OPTION
 from babysit.verbs.spans import Span
 
@@ -16,8 +17,7 @@ _YEAR_S = 366 * 86400.0
 
 
 @click.command()
-@click.argument("box")
-@click.argument("run", required=False)
+@run_argument(required=False)
 @click.option("--stage", metavar="STAGE", help="Only this stage.")
 @click.option(
     "--attempt", type=click.IntRange(1), metavar="N", help="Only this attempt. Drawn is the newest."
@@ -27,7 +27,7 @@ _YEAR_S = 366 * 86400.0
 @click.option("--png", type=click.Path(dir_okay=False), help="Draw the curves into this file.")
 @JSON_OPTION
 @SPEC_OPTION
-def usage(*, box: str, run: str | None, file: str | None, spec: str | None, **options: Any) -> int:
+def usage(*, box: str | None, run: str | None, file: str | None, spec: str | None, **options: Any) -> int:
     """Show what a run used: CPU, memory, GPU, disk, processes, over time and in all, and how it ended.
 
     For stages with `monitor = true`, running or over. The box sums up its samples; one short connection.
@@ -40,6 +40,8 @@ def usage(*, box: str, run: str | None, file: str | None, spec: str | None, **op
     from babysit.acts.here import here_anyway
     from babysit.acts.usage import usage as asked
 
+    if file and box is None:
+        box, run = run, None
     _one_of_both(box, run, file, options)
     shown = asked(
         here_anyway(spec),
@@ -55,24 +57,23 @@ def usage(*, box: str, run: str | None, file: str | None, spec: str | None, **op
     if options["as_json"]:
         from fleet.steering.usage import document
 
-        speak.document(document(shown.found, shown.wish, box=box, took_s=shown.took_s))
+        speak.document(document(shown.found, shown.wish, box=shown.box, took_s=shown.took_s))
     else:
         _show(shown, charts=not options["png"])
     return 0
 
 
-def _one_of_both(box: str, run: str | None, file: str | None, options: dict[str, Any]) -> None:
+def _one_of_both(box: str | None, run: str | None, file: str | None, options: dict[str, Any]) -> None:
     from fleet.errors import UsageError
 
+    where, next_ = box or "usage", ("babysit usage --help",)
     if (run is None) == (not file):
-        given = "neither" if run is None else "both"
-        raise UsageError(
-            f"name a run or a --file: {given} was given", where=box, next=("babysit usage --help",)
-        )
+        given = "neither was" if run is None else "both were"
+        raise UsageError(f"name a run or a --file: {given} given", where=where, next=next_)
+    if file and box is None:
+        raise UsageError("name the box on which the file is", where=where, next=next_)
     if file and (options["stage"] or options["attempt"]):
-        raise UsageError(
-            "--stage and --attempt mean nothing to a file", where=box, next=("babysit usage --help",)
-        )
+        raise UsageError("--stage and --attempt mean nothing to a file", where=where, next=next_)
 
 
 def _show(shown: "Shown", *, charts: bool) -> None:

@@ -21,12 +21,13 @@ def test_neither_slow_looks_nor_a_clock_that_is_set_stretch_the_wait(
     with serving(looks.append) as port:
         box = BoxSpec("gpu1", "127.0.0.1", user="dev", port=port, identity="/nonexistent", limit_s=1.0)
         place = Here(tmp_path / "state", Spec())
+        train = msgspec.structs.replace(a_run(), box=box)
         with place.ledger() as ledger:
-            ledger.runs.put(msgspec.structs.replace(a_run(), box=box))
+            ledger.runs.put(train)
         began = time.monotonic()
         # From its second look on, the wall clock is two hours off.
         monkeypatch.setattr(time, "time", lambda: wall() + (step_s if told else 0))
-        done = watch(place, "gpu1", "train", for_s=6.0, tell=told.append)
+        done = watch(place, train, for_s=6.0, tell=told.append)
         took_s = time.monotonic() - began
     assert (done.exit_code, done.verdict.row) == (124, "R-LINK-2")
     # A machine that stood still for all of it leaves no time for a second look, and nothing to tell.

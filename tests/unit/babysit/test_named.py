@@ -9,7 +9,8 @@ from fleet.errors import NotFound, UsageError
 from fleet.ledger.ledger import Ledger
 from fleet.ledger.paths import state_folder
 
-VERBS = (("stop", "--yes"), ("resume", "--yes"), ("resume",), ("disarm", "--yes"), ("status",), ("handbook",))
+VERBS = (("stop", "--yes"), ("resume", "--yes"), ("resume",), ("disarm", "--yes"), ("status",), ("handbook",),
+         ("logs",), ("logs", "-f"), ("results",), ("attach", "--print"), ("watch",), ("usage",))  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +58,20 @@ def test_with_its_box_or_its_id_a_run_is_found(words, shown, capsys):
 def test_more_than_a_box_and_a_run_is_refused(verb):
     with pytest.raises(click.UsageError, match=r"one run at a time, as \[BOX\] RUN: 'gpu1 train eval'"):
         _typed(verb[0], "gpu1", "train", "eval", *verb[1:])
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ((), "name a run or a --file: neither was given"),
+        (("gpu1", "train", "--file", "a.jsonl"), "name a run or a --file: both were given"),
+        (("--file", "a.jsonl"), "name the box on which the file is"),
+        (("gpu1", "--file", "a.jsonl", "--stage", "train"), "--stage and --attempt mean nothing to a file"),
+    ],
+)
+def test_with_a_file_the_one_word_is_its_box(words, says):
+    with pytest.raises(UsageError, match=says):
+        _typed("usage", *words)
 
 
 def test_an_address_and_a_box_are_one_too_many():
