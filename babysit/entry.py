@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from types import FrameType
 
+_AGAIN_S = 0.01  # by then the callback is over; if it is not, the next one comes after as long
 SIBLINGS = ("fleet", "handbook", "onbox", "patrol", "sentinels")
 
 
@@ -19,6 +20,7 @@ def main() -> None:
         _escape_what_cannot_be_said()
         _refuse_foreign_siblings()
         signal.signal(signal.SIGTERM, _terminated)
+        interrupts_come_again()
         from babysit.verbs import cli  # noqa: PLC0415 - after the guard
 
         code = cli.main(prog_name="babysit", standalone_mode=False)
@@ -103,6 +105,27 @@ def _give_up_on_output() -> None:
 
 def _terminated(_signal: int, _frame: FrameType | None) -> None:
     raise SystemExit(143)
+
+
+def interrupts_come_again() -> None:
+    """An interrupt that meets a callback of the interpreter's own (an import lock's) is raised once more.
+
+    There nothing can be raised: Python prints the exception as ignored and goes on, as if nobody had asked.
+    """
+
+    def again(lost: "sys.UnraisableHookArgs") -> None:
+        if not isinstance(lost.exc_value, (KeyboardInterrupt, SystemExit)):
+            sys.__unraisablehook__(lost)
+            return
+        kind, args = type(lost.exc_value), lost.exc_value.args
+
+        def raised(_signal: int, _frame: FrameType | None) -> None:
+            raise kind(*args)
+
+        signal.signal(signal.SIGALRM, raised)
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
+
+    sys.unraisablehook = again
 
 
 def _refuse_foreign_siblings() -> None:

@@ -1,6 +1,7 @@
 """The console script: what a person sees who typed nothing, too little, or Ctrl-C at a bad moment."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -19,6 +20,23 @@ class Cut:
     def find_spec(self, name, path, target=None):
         if name == "babysit.verbs":
             raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Cut())
+from babysit.entry import main
+main()
+"""
+
+# The interpreter calls back for its import locks like this; no exception can leave such a call.
+LOST_IN_A_CALLBACK = """
+import signal, sys, time, weakref
+
+class Cut:
+    def find_spec(self, name, path, target=None):
+        if name == "babysit.verbs":
+            here = Cut()
+            mark = weakref.ref(here, lambda _: (signal.raise_signal(SIGNAL), None))
+            del here
+            time.sleep(20)
 
 sys.meta_path.insert(0, Cut())
 from babysit.entry import main
@@ -47,6 +65,12 @@ def test_whoever_types_too_little_reads_plain_text(words, shown):
 def test_ctrl_c_before_the_first_line_leaves_no_traceback():
     done = run("-c", CUT_WHILE_IMPORTED)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_that_python_cannot_raise_where_it_came_is_not_lost(number, code):
+    done = run("-c", LOST_IN_A_CALLBACK.replace("SIGNAL", str(int(number))))
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", "")
 
 
 def test_an_output_of_another_alphabet_gets_the_rest_escaped(monkeypatch, tmp_path):
