@@ -7,6 +7,7 @@ from types import FrameType
 from typing import Any, Dict, NoReturn, Optional
 
 _ENDING = ("SIGHUP", "SIGINT", "SIGTERM")
+_AGAIN_S = 0.01
 
 
 class ReaderGone(Exception):  # noqa: N818 - reads as what happened
@@ -32,13 +33,25 @@ def open_streams() -> None:
 
 
 def listen_to_signals(before: Dict[int, Any]) -> None:
-    """Nothing comes back: what ends us is an exception from now on, once; who listened goes into `before`."""
+    """Nothing comes back: what ends us is an exception from now on, once; who listened goes into `before`.
+
+    One that meets a callback of the interpreter (an import lock) cannot be raised there: it comes again.
+    """
 
     def end(number: int, _frame: Optional[FrameType]) -> NoReturn:
         for name in _ENDING:
             signal.signal(getattr(signal, name), signal.SIG_IGN)  # nothing may cut the clearing up
         raise Ended(number)
 
+    def again(lost: "sys.UnraisableHookArgs") -> None:
+        if not isinstance(lost.exc_value, Ended):
+            sys.__unraisablehook__(lost)
+            return
+        number = lost.exc_value.number
+        signal.signal(signal.SIGALRM, lambda _signal, frame: end(number, frame))
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
+
+    sys.unraisablehook = again
     for name in _ENDING:
         number = getattr(signal, name)
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays nohup

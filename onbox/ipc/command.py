@@ -30,6 +30,7 @@ def main(words: List[str]) -> int:
     as_json = asks_for_json(words)
     verb = next((word for word in words if not word.startswith("-")), "")
     before: Dict[int, Any] = {}
+    hook = sys.unraisablehook
     around.open_streams()
     try:
         around.listen_to_signals(before)
@@ -54,6 +55,7 @@ def main(words: List[str]) -> int:
     finally:
         for number, listener in before.items():
             signal.signal(number, listener)
+        sys.unraisablehook = hook
 
 
 def _next() -> str:
