@@ -124,7 +124,10 @@ def run_named(ledger: Ledger, name: str, box: str | None = None) -> Run:
     on = f" on {box}" if box else ""
     what = f"no run {name!r}{on} was armed from here"
     hint = f"armed: {', '.join(armed)}" if armed else "nothing is armed; see babysit arm --help"
-    hint += f" (did you mean {close}?)" if close else ""
+    if close:
+        hint += f" (did you mean {close}?)"
+    elif name in {run.box.name for run in ledger.runs.all()}:
+        hint = f"{name} is a box: BOX RUN; {hint}"
     raise NotFound(what, where=name, hint=hint, next=("babysit status",))
 
 

@@ -155,10 +155,12 @@ def test_each_way_to_have_nothing_says_what_to_do(gpu, desk, seen):  # R157
     assert plain.returncode == 3 and "monitor = true" in plain.stderr, plain.said
     unknown = desk.run("usage", "gpu1", "sean")
     assert unknown.returncode == 3 and "did you mean seen?" in unknown.stderr, unknown.said
+    box = desk.run("usage", "gpu1")
+    assert box.returncode == 3 and "gpu1 is a box: BOX RUN" in box.stderr, box.said
     other = desk.run("usage", "gpu1", "seen", "--stage", "eval")
     assert other.returncode == 3 and "02-train.2" in other.stderr, other.said
     for words in (
-        ["gpu1"],
+        [],
         ["gpu1", "seen", "--file", "x"],
         ["gpu1", "--file", "x", "--stage", "train"],
         ["gpu1", "seen", "--last", "x"],

@@ -66,7 +66,8 @@ def _bash(home, script):
 # What is typed, and what a shell is offered for its last word.
 TYPED = {
     ("babysit", "sta"): ["status"],
-    ("babysit", "logs", ""): ["adhoc", "gpu1", "gpu2"],
+    ("babysit", "logs", ""): ["adhoc", "eval", "gpu1", "gpu2", "train"],
+    ("babysit", "ipc", ""): ["adhoc", "gpu1", "gpu2"],
     ("babysit", "logs", "gpu1", ""): ["train"],
     ("babysit", "logs", "gpu2", "-f", "e"): ["eval"],
     ("babysit", "logs", "gpu3", ""): [],

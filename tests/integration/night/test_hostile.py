@@ -3,6 +3,8 @@
 import json
 import os
 import random
+import subprocess
+import sys
 import unicodedata
 
 from hostile import CANARY, CORPUS, ENTRIES
@@ -23,16 +25,20 @@ def harmless(text: str) -> None:
     assert not bad
 
 
+# Started by a small process: what we held when it was started would count as its own.
+_MEASURED = """
+import os, resource, subprocess, sys
+done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=False)
+print(done.returncode, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
+"""
+
+
 def peak_bytes(laptop, *words: str) -> tuple[int, int]:
     """A command's exit code and the most memory it held."""
-    child = os.posix_spawn(
-        str(BABYSIT),
-        ["babysit", *words],
-        laptop.env,
-        file_actions=[(os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0)],
-    )
-    _, status, usage = os.wait4(child, 0)
-    return os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024
+    command = [sys.executable, "-c", _MEASURED, str(BABYSIT), *words]
+    done = subprocess.run(command, env=laptop.env, capture_output=True, text=True, timeout=150, check=True)
+    exit_code, peak = map(int, done.stdout.split())
+    return exit_code, peak
 
 
 def test_nothing_that_a_job_prints_acts_steers_or_runs(night):  # S17 S22 S23 S24 S25 S26 S33 S39 P2 P9 R42
