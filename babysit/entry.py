@@ -20,7 +20,7 @@ def main() -> None:
         _escape_what_cannot_be_said()
         _refuse_foreign_siblings()
         signal.signal(signal.SIGTERM, _terminated)
-        interrupts_come_again()
+        _interrupts_come_again()
         from babysit.verbs import cli  # noqa: PLC0415 - after the guard
 
         code = cli.main(prog_name="babysit", standalone_mode=False)
@@ -107,7 +107,7 @@ def _terminated(_signal: int, _frame: FrameType | None) -> None:
     raise SystemExit(143)
 
 
-def interrupts_come_again() -> None:
+def _interrupts_come_again() -> None:
     """An interrupt that meets a callback of the interpreter's own (an import lock's) is raised once more.
 
     There nothing can be raised: Python prints the exception as ignored and goes on, as if nobody had asked.

@@ -45,7 +45,7 @@ class At(NamedTuple):
 def one_folder(ledger: Ledger, box: BoxSpec) -> None:
     """That no run of `box` lies in another folder than its `state_dir` names: there its name would be free.
 
-    Nobody would then see that it runs, start it a second time and page that it is gone. Raises UsageError.
+    Else it is started there a second time, and the first one is taken for gone. Raises UsageError.
     """
     before = ledger.ticks.verdicts()
     for run in ledger.runs.all():
@@ -54,8 +54,8 @@ def one_folder(ledger: Ledger, box: BoxSpec) -> None:
             raise UsageError(
                 f"{run.name} keeps its records in {run.box.state_dir or DEFAULT_STATE_DIR}",
                 where=f"{box.name}: state_dir {box.state_dir or DEFAULT_STATE_DIR}",
-                hint="the runs of a box lie in one folder: leave it as it was until that one is over",
-                next=(f"babysit stop {box.name} {run.name}", f"babysit disarm {box.name} {run.name}"),
+                hint="all runs of a box lie in one folder: leave it until that one is over or disarmed",
+                next=(f"babysit status {box.name} {run.name}", f"babysit disarm {box.name} {run.name}"),
             )
 
 

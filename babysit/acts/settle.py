@@ -61,8 +61,7 @@ def settle(
 
     A look that somebody overtook, who saw the run later and settled first, takes nothing back: the newer
     verdict stands. `began` is when the look began, host time. With `anyway` a disk that takes nothing is said
-    in `unkept`.
-    Raises LedgerError, or Busy after ten seconds.
+    in `unkept`. Raises LedgerError, or Busy after ten seconds.
     """
     lock = place.folder / "settle.lock"
     with kernel_lock(lock, what="another babysit", at=clock.now(), wait_s=_COMMIT_WAIT_S):

@@ -4,7 +4,7 @@
 #   frame TOKEN | state DIR|- | wait RUN_ID HOLD_S | gpu 1|0 | disk PATH | run RUN_ID LOG_ID|- OFFSET MAX | artifact RUN_ID GLOB | end
 # Sections of the box: boot_id, init (the start of its first process, where that is shown), machine_id, box, disk and
 # inodes (first line the path that was asked for, `-` for the state folder), memory, gpu, loops (where there is a folder for them), clock. Of a run: exists, locks, plan, attempt,
-# end, broken (loops of a failed stage that somebody broke off), stopping, usage (where a stage is watched), markers
+# budget, end, broken (loops of a failed stage that somebody broke off), stopping, usage (where a stage is watched), markers
 # (how many), marker (first line its name), alive, log (first line `DEVICE:INODE SIZE MTIME START`), artifact (one a glob).
 # Status: 0 read, 2 not there, 3 not a plain file, 27 no room left in the answer, 124 its time ran out, else the tool's.
 m_most=240000                     # bytes of all contents: what a host takes is 256 KiB, heads of sections included

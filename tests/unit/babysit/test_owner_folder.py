@@ -25,7 +25,7 @@ def test_a_moved_state_folder_is_refused_while_a_run_of_that_box_lies_in_the_old
     with pytest.raises(UsageError, match=r"train keeps its records in ~/\.local/state/babysit") as refused:
         one_folder(ledger, MOVED)
     assert refused.value.where == "gpu1: state_dir /data/babysit"
-    assert refused.value.next == ("babysit stop gpu1 train", "babysit disarm gpu1 train")
+    assert refused.value.next == ("babysit status gpu1 train", "babysit disarm gpu1 train")
 
 
 @pytest.mark.parametrize("state_dir", [None, "~/.local/state/babysit/", ".local/state/babysit"])
